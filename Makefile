@@ -1,0 +1,52 @@
+# The two commands of the README are `make demo` and `make test`; each does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: demo test lint types contract check calibrate reproduce bench clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade "pip>=25.1"
+	$(PIP) -e ".[io,sklearn,plot,scale,data]"
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) --group test
+	touch $@
+
+$(VENV)/installed-lint: $(VENV)/installed-test
+	$(PIP) --group lint
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/python -m discrepancy.cli demo --output demo
+
+test: $(VENV)/installed-test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m "not calibration"
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/codespell src tests docs README.md
+
+types: $(VENV)/installed-lint
+	$(BIN)/pyright
+
+contract: $(VENV)/installed-lint
+	$(BIN)/lint-imports
+
+check: lint types contract test
+
+calibrate: $(VENV)/installed-test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m calibration --timeout 7200
+
+reproduce: $(VENV)/installed-test
+	$(BIN)/discrepancy reproduce --all
+
+clean:
+	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis

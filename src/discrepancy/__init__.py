@@ -1,0 +1,50 @@
+"""discrepancy: measure, test and minimise the difference between two probability distributions.
+
+Every public name resolves on first use, so that `import discrepancy` loads nothing heavy, torch included.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS: dict[str, str] = {
+    # kinds and results
+    "Discrepancy": "_kinds",
+    "Dependence": "_kinds",
+    "Estimate": "_results",
+    "TestResult": "_results",
+    "TransportResult": "_results",
+    "Finding": "_results",
+    "Outcome": "_results",
+    "NumericalError": "_results",
+    "ConvergenceWarning": "_results",
+    "register": "_registry",
+}
+
+__all__ = sorted([*_EXPORTS, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"discrepancy.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module 'discrepancy' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_EXPORTS]
+
+
+if TYPE_CHECKING:
+    from discrepancy._kinds import Dependence as Dependence
+    from discrepancy._kinds import Discrepancy as Discrepancy
+    from discrepancy._registry import register as register
+    from discrepancy._results import ConvergenceWarning as ConvergenceWarning
+    from discrepancy._results import Estimate as Estimate
+    from discrepancy._results import Finding as Finding
+    from discrepancy._results import NumericalError as NumericalError
+    from discrepancy._results import Outcome as Outcome
+    from discrepancy._results import TestResult as TestResult
+    from discrepancy._results import TransportResult as TransportResult

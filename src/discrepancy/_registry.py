@@ -1,0 +1,149 @@
+"""Names: what the command line calls things, closed forms by pair of types, and references as data.
+
+Built-in names are listed as text ("module:Class") so that listing them, or printing help, imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+_BUILT_IN: dict[str, str] = {
+    "mmd": "discrepancy.kernel_methods:MMD",
+    "energy": "discrepancy.kernel_methods:EnergyDistance",
+    "wasserstein": "discrepancy.transport:Wasserstein",
+    "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
+    "sinkhorn-divergence": "discrepancy.transport:SinkhornDivergence",
+    "kl": "discrepancy.divergences:KL",
+    "reverse-kl": "discrepancy.divergences:ReverseKL",
+    "jeffreys": "discrepancy.divergences:Jeffreys",
+    "jensen-shannon": "discrepancy.divergences:JensenShannon",
+    "alpha": "discrepancy.divergences:Alpha",
+    "squared-hellinger": "discrepancy.divergences:SquaredHellinger",
+    "chi-squared": "discrepancy.divergences:ChiSquared",
+    "neyman-chi-squared": "discrepancy.divergences:NeymanChiSquared",
+    "le-cam": "discrepancy.divergences:LeCam",
+    "total-variation": "discrepancy.divergences:TotalVariation",
+}
+_ADDED: dict[str, type] = {}
+
+
+def register(name: str) -> Callable[[type], type]:
+    """Class decorator: give a discrepancy or divergence of your own a name that the command line and the suite know."""
+    if not name or any(c in name for c in ":, ="):
+        raise ValueError(f"a registered name has no spaces, colons, commas or equals signs, got {name!r}")
+
+    def add(cls: type) -> type:
+        if name in _BUILT_IN or _ADDED.get(name, cls) is not cls:
+            raise ValueError(f"the name {name!r} is taken by {lookup(name).__name__}")
+        _ADDED[name] = cls
+        return cls
+
+    return add
+
+
+def names() -> list[str]:
+    """All registered names, sorted."""
+    return sorted({*_BUILT_IN, *_ADDED})
+
+
+def lookup(name: str) -> type:
+    """The class registered under a name; ValueError lists the names there are."""
+    if name in _ADDED:
+        return _ADDED[name]
+    if name not in _BUILT_IN:
+        raise ValueError(f"unknown name {name!r}; known are {', '.join(names())}")
+    module, _, attribute = _BUILT_IN[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def registered(kind: type) -> list[type]:
+    """All registered classes of one kind (`Discrepancy`, `Divergence`)."""
+    return [cls for cls in map(lookup, names()) if issubclass(cls, kind)]
+
+
+def parse(text: str) -> Any:
+    """The object that a command line names: "mmd", "sinkhorn-divergence:epsilon=0.05,max_iterations=100"."""
+    name, _, options = text.partition(":")
+    cls = lookup(name.strip())
+    arguments: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in options.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"options read name=value, got {item!r} in {text!r}")
+        try:
+            arguments[key.strip()] = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise ValueError(
+                f"the value of {key.strip()!r} must be a number, True, False or a quoted text, got {value.strip()!r}"
+            ) from None
+    try:
+        return cls(**arguments)
+    except TypeError:
+        known = ", ".join(getattr(cls, "__dataclass_fields__", {})) or "none"
+        raise ValueError(f"{name} takes the options {known}, got {', '.join(arguments)}") from None
+
+
+class PairDispatch:
+    """Formulas by an ordered pair of types, the most specific match first; other packages can add pairs."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._formulas: dict[tuple[type, type], Callable[..., Any]] = {}
+
+    def register(self, left: type, right: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorator: this formula serves (left, right) and their subclasses."""
+
+        def add(formula: Callable[..., Any]) -> Callable[..., Any]:
+            self._formulas[left, right] = formula
+            return formula
+
+        return add
+
+    def find(self, left: type, right: type) -> Callable[..., Any] | None:
+        """The most specific formula for two types, or None."""
+        for p in left.__mro__:
+            for q in right.__mro__:
+                if (p, q) in self._formulas:
+                    return self._formulas[p, q]
+        return None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A citation as data."""
+
+    key: str
+    authors: str
+    title: str
+    year: int
+    venue: str = ""
+    arxiv: str = ""
+    doi: str = ""
+
+    def bibtex(self) -> str:
+        """The BibTeX entry."""
+        rows = {"author": self.authors, "title": f"{{{self.title}}}", "year": str(self.year), "journal": self.venue}
+        if self.arxiv:
+            rows |= {"eprint": self.arxiv, "archiveprefix": "arXiv"}
+        if self.doi:
+            rows["doi"] = self.doi
+        body = ",\n".join(f"  {k:<13} = {{{v}}}" for k, v in rows.items() if v)
+        return f"@article{{{self.key},\n{body}\n}}"
+
+    def __str__(self) -> str:
+        where = self.venue or (f"arXiv:{self.arxiv}" if self.arxiv else "")
+        return f"{self.authors.replace(' and ', ', ')} ({self.year}). {self.title}." + (f" {where}." if where else "")
+
+
+@cache
+def references() -> dict[str, Reference]:
+    """The bibliography, by key."""
+    text = resources.files("discrepancy").joinpath("_references.toml").read_text(encoding="utf-8")
+    return {key: Reference(key=key, **entry) for key, entry in tomllib.loads(text).items()}
