@@ -1,0 +1,1 @@
+"""Two data sets in, a verdict out: columns, joint, profiles, report."""
