@@ -1,0 +1,37 @@
+"""Is the difference real, and how sure is the number: permutation tests, intervals, many comparisons at once.
+
+Each name resolves on first use, so that the counting parts (`montecarlo`, `multiplicity`) load no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS: dict[str, str] = {
+    "benjamini_hochberg": "multiplicity",
+    "holm": "multiplicity",
+    "max_t": "multiplicity",
+    "binomial_band": "montecarlo",
+    "clopper_pearson": "montecarlo",
+    "inverse_sampling_interval": "montecarlo",
+    "monte_carlo_p": "montecarlo",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(f"discrepancy.inference.{_EXPORTS[name]}"), name)
+    raise AttributeError(f"module 'discrepancy.inference' has no attribute {name!r}")
+
+
+if TYPE_CHECKING:
+    from discrepancy.inference.montecarlo import binomial_band as binomial_band
+    from discrepancy.inference.montecarlo import clopper_pearson as clopper_pearson
+    from discrepancy.inference.montecarlo import inverse_sampling_interval as inverse_sampling_interval
+    from discrepancy.inference.montecarlo import monte_carlo_p as monte_carlo_p
+    from discrepancy.inference.multiplicity import benjamini_hochberg as benjamini_hochberg
+    from discrepancy.inference.multiplicity import holm as holm
+    from discrepancy.inference.multiplicity import max_t as max_t
