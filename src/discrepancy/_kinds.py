@@ -73,6 +73,14 @@ class Discrepancy(ABC):
         """The value with whatever else there is to tell: a plan, a chosen bandwidth, a standard error."""
         return Estimate(self(x, y, a, b, generator=generator), method=repr(self))
 
+    def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> Discrepancy:
+        """This discrepancy with whatever it chooses from the data (a bandwidth, an epsilon) fixed at the number chosen here.
+
+        Itself where nothing is chosen. Gradients hold those numbers fixed, so finite differences of the resolved
+        discrepancy are what its gradients are compared with.
+        """
+        return self
+
     def pooled(self, z: Any, *, generator: torch.Generator | None = None) -> PooledStatistic:
         """The statistic as a function of two weightings of one cloud z (N, d), for permutations and bootstraps.
 
