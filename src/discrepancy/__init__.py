@@ -22,6 +22,7 @@ _EXPORTS: dict[str, str] = {
     "NumericalError": "_results",
     "ConvergenceWarning": "_results",
     "register": "_registry",
+    "cite": "_registry",
 }
 
 __all__ = sorted([*_EXPORTS, "__version__"])
@@ -40,6 +41,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from discrepancy._kinds import Dependence as Dependence
     from discrepancy._kinds import Discrepancy as Discrepancy
+    from discrepancy._registry import cite as cite
     from discrepancy._registry import register as register
     from discrepancy._results import ConvergenceWarning as ConvergenceWarning
     from discrepancy._results import Estimate as Estimate

@@ -144,6 +144,32 @@ class Reference:
 
 @cache
 def references() -> dict[str, Reference]:
-    """The bibliography, by key."""
-    text = resources.files("discrepancy").joinpath("_references.toml").read_text(encoding="utf-8")
-    return {key: Reference(key=key, **entry) for key, entry in tomllib.loads(text).items()}
+    """The bibliography, by key: the works that classes cite, and the 90 papers under their slugs."""
+    package = resources.files("discrepancy")
+    works = tomllib.loads(package.joinpath("_references.toml").read_text(encoding="utf-8"))
+    papers = tomllib.loads(package.joinpath("recipes", "papers.toml").read_text(encoding="utf-8"))
+    shared = {slug: {k: record[k] for k in ("authors", "title", "year", "arxiv")} for slug, record in papers.items()}
+    return {key: Reference(key=key, **entry) for key, entry in (shared | works).items()}
+
+
+def cite(*subjects: Any) -> str:
+    """The BibTeX entries to cite when using these subjects, each once.
+
+    A subject is an object or class of this library (its `references`), a registered name ("mmd"), the slug of a paper
+    ("monge-gap"), or a key of the bibliography. Raises ValueError for a name that is none of these, TypeError for a
+    subject that carries no references.
+    """
+    keys: list[str] = []
+    for subject in subjects:
+        if isinstance(subject, str):
+            if subject in references():
+                keys.append(subject)
+                continue
+            if subject not in names():
+                raise ValueError(f"{subject!r} is no paper, no registered name and no key of the bibliography")
+            subject = lookup(subject)
+        found = getattr(subject, "references", None)
+        if not found:
+            raise TypeError(f"{subject!r} carries no references")
+        keys.extend(found)
+    return "\n\n".join(references()[key].bibtex() for key in dict.fromkeys(keys)) + "\n"

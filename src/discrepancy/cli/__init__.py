@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("discrepancy.cli.compare:compare", "Compare two data sets: what changed, how far, and how sure."),
     "init": ("discrepancy.cli.init:init", "Write a discrepancy.toml for your data, to edit and to commit."),
+    "papers": ("discrepancy.cli.papers:papers", "List the 90 published methods and where each stands."),
+    "reproduce": ("discrepancy.cli.reproduce:reproduce", "Run a paper's claim on data at hand."),
+    "cite": ("discrepancy.cli.cite:cite", "Print BibTeX for a paper, a method or a discrepancy."),
+    "data": ("discrepancy.cli.data:data", "List or export the data sets that installed packages carry."),
+    "demo": ("discrepancy.cli.demo:demo", "Compare two real years of weather and write a report."),
 }
 
 # A lone "-" means standard input or output, yet looks like an option to the parser. No argument of a process can hold
@@ -58,12 +63,12 @@ def _unknown(name: str) -> Exception:
 
     close = get_close_matches(name, _COMMANDS, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(_COMMANDS)}."
-    return UsageError(f"there is no command {name!r}: {hint}")
+    return UsageError(f"there is no command or option {name!r} here: {hint}")
 
 
 def run(tokens: Sequence[str]) -> int:
     """Parse one command line, run its command, and return the exit code; errors pass through."""
-    if tokens and not tokens[0].startswith("-") and tokens[0] not in _COMMANDS:
+    if tokens and tokens[0] not in (*_COMMANDS, "--help", "-h", "--version"):
         raise _unknown(tokens[0])
     app = build()
     command, bound, _ = app.parse_args(

@@ -6,6 +6,7 @@ compared, or a file that cannot be written; 4 numerical failure, or a defect of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -25,10 +26,8 @@ def sentence(text: object) -> str:
 
 def say(text: object) -> None:
     """One sentence on standard error; silent when even that is closed."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         print(f"discrepancy: {sentence(text)}", file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        pass
 
 
 def _operating_system(error: OSError) -> str:
@@ -45,8 +44,8 @@ def _explain(error: Exception) -> tuple[int, str]:
         return USAGE, f"{sentence(error)} See: discrepancy --help"
     if isinstance(error, UsageError):
         return USAGE, str(error)
-    if "DataError" in names:
-        return DATA, str(error)
+    if names & {"DataError", "MissingCarrier"}:
+        return DATA, str(error.args[0]) if error.args else str(error)
     if isinstance(error, ArithmeticError):
         return NUMERICAL, f"the computation failed: {error}"
     if isinstance(error, OSError):
@@ -54,7 +53,7 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError):
         return DATA, "not enough memory: compare fewer columns with --columns, or a sample with --sample"
     if isinstance(error, ModuleNotFoundError):
-        return DATA, str(error)
+        return DATA, str(error.args[0]) if error.args else str(error)
     if isinstance(error, ValueError | TypeError):
         return USAGE, str(error)
     return NUMERICAL, f"this is a defect of discrepancy ({type(error).__name__}: {error}); DISCREPANCY_TRACEBACK=1 shows where"

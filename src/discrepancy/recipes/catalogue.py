@@ -20,6 +20,7 @@ class Paper:
 
     slug: str
     title: str
+    authors: str
     arxiv: str
     field: str
     year: int
