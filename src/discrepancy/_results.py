@@ -110,7 +110,7 @@ class Estimate(Result):
     note: str | None = None
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(self.value.detach() if isinstance(self.value, Tensor) else self.value)
 
 
 @dataclass(frozen=True, repr=False)
