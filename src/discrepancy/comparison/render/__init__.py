@@ -1,0 +1,1 @@
+"""A finished `ComparisonReport` as text for people: terminal, Markdown, HTML, csv. No statistics are computed here."""

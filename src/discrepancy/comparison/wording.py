@@ -1,0 +1,221 @@
+"""The words of a verdict: one sentence for the whole, one for each column. Every rendering says the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from discrepancy.comparison import facts
+from discrepancy.comparison.model import ColumnResult, JointResult, Kind
+from discrepancy.comparison.render.numbers import NONE, figures, interval, moment, p_value, printable, quantity, share, signed
+
+if TYPE_CHECKING:
+    from discrepancy.comparison.report import ComparisonReport
+
+Tone = Literal["drift", "small", "equivalent", "undecided", "out"]
+
+# The tone of a verdict -> what is written. A drift that is shown to be below the margin is both, and is worded as both.
+WORDS: dict[Tone, str] = {
+    "drift": "drift",
+    "small": "drift, and shown to be small",
+    "equivalent": "no drift beyond the margin",
+    "undecided": "undecided",
+    "out": "left out",
+}
+MEANINGS: dict[Tone, str] = {
+    "drift": "changed by more than the minimum effect, after correction for all tests",
+    "small": "changed by more than the minimum effect, and by less than the equivalence margin",
+    "equivalent": "any change is smaller than the equivalence margin, with 95 % confidence",
+    "undecided": "neither a change nor its absence could be shown at these row counts",
+    "out": "shown, not tested",
+}
+_ORDER: tuple[Tone, ...] = ("drift", "small", "undecided", "equivalent", "out")
+_DRIVERS = {
+    "W1": "distance between values",
+    "A": "distribution, tails included",
+    "KS": "cumulative share",
+    "TV": "shares of levels",
+    "M": "share of one level",
+    "S": "a rare level",
+    "missing": "missingness",
+    "+inf": "share of +infinity",
+    "-inf": "share of −infinity",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The verdict on the whole: its tone, a title, and one sentence that a reader needs to trust it."""
+
+    tone: Tone
+    title: str
+    detail: str
+
+
+def tone(result: ColumnResult) -> Tone:
+    """The verdict of a column as one of five tones."""
+    if not result.tested or result.verdict in (None, "left out"):
+        return "out"
+    if result.verdict == "drift":
+        return "small" if result.small else "drift"
+    return "equivalent" if result.verdict == "equivalent" else "undecided"
+
+
+def rank(result: ColumnResult) -> tuple[int, float]:
+    """Sort key: drift first, the largest size first within a verdict."""
+    size = result.size if result.size is not None else -1.0
+    return (_ORDER.index(tone(result)), -size)
+
+
+def _plural(n: int, one: str) -> str:
+    return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"
+
+
+def _names(results: list[tuple[str | None, ColumnResult]], most: int = 4) -> str:
+    labels = [f"{printable(r.name, 40)} ({printable(g, 20)})" if g is not None else printable(r.name, 40) for g, r in results]
+    shown = labels[:most]
+    if len(labels) > most:
+        return ", ".join(shown) + f" and {len(labels) - most:,} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def headline(report: ComparisonReport) -> Headline:
+    """The verdict on the whole report."""
+    rows = sorted(report.everything(), key=lambda pair: rank(pair[1]))
+    tested = [(g, r) for g, r in rows if tone(r) != "out"]
+    flagged = [(g, r) for g, r in tested if r.verdict == "drift"]
+    joint = [j for _, j in report.joints() if j.drift]
+    cleared = [1 for _, r in tested if tone(r) == "equivalent"]
+    open_ = [1 for _, r in tested if tone(r) == "undecided"]
+    what = "column comparisons" if report.groups else "columns"
+    if report.drift and flagged:
+        all_small = all(r.small for _, r in flagged) and not joint
+        title = f"Drift in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged)}"
+        if all_small:
+            title = f"Drift, and shown to be small, in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged)}"
+        return Headline("small" if all_small else "drift", title, _rest(len(cleared), len(open_), bool(joint)))
+    if report.drift:
+        title = "Drift in the joint distribution, in no column by itself"
+        return Headline("drift", title, _rest(len(cleared), len(open_), True))
+    if not tested:
+        return Headline("out", "Nothing could be tested", "No column has data to compare in both tables.")
+    if len(cleared) == len(tested):
+        title = f"No drift: every one of {len(tested):,} {what} is shown to differ by less than its margin"
+        return Headline("equivalent", title, "No change beyond the minimum effect was found, jointly or in any column.")
+    if cleared:
+        title = f"No drift found; {len(cleared):,} of {len(tested):,} {what} shown to be within their margin"
+        return Headline("undecided", title, f"{_plural(len(open_), what[:-1])} undecided: more rows would settle them.")
+    title = f"No drift found, and its absence not shown in any of {len(tested):,} {what}"
+    return Headline(
+        "undecided", title, "These row counts cannot tell a change below the margin from none: more rows would settle it."
+    )
+
+
+def _rest(cleared: int, undecided: int, joint: bool) -> str:
+    parts = []
+    if joint:
+        parts.append("the joint distribution changed too" if cleared or undecided else "the joint distribution changed")
+    if cleared:
+        parts.append(f"{cleared:,} shown to be within the margin")
+    if undecided:
+        parts.append(f"{undecided:,} undecided")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else "Nothing else was compared."
+
+
+def driver(name: str | None) -> str:
+    """The member that led a verdict, in words."""
+    return "" if name is None else _DRIVERS.get(name, name)
+
+
+def what_changed(result: ColumnResult) -> str:
+    """What is different in a column, in a few words: medians, the level that moved most, missing cells."""
+    if tone(result) == "out":
+        return printable(result.note or "not tested")
+    parts: list[str] = []
+    gone, come = result.missing.get("reference"), result.missing.get("current")
+    if result.driver == "missing" and gone is not None and come is not None:
+        parts.append(f"missing {share(gone)} → {share(come)}")
+    ordered, levels = facts.ordered(result), facts.levels(result)
+    if ordered is not None:
+        parts += _moved(result, ordered)
+    elif levels is not None:
+        parts += _leveled(levels)
+    if result.driver in ("+inf", "-inf"):
+        member = next((m for m in result.members if m.name == result.driver), None)
+        if member is not None:
+            parts.insert(0, f"{driver(result.driver)} moved by {share(member.value)} of rows")
+    return "; ".join(parts[:2]) or NONE
+
+
+def _moved(result: ColumnResult, seen: facts.OrderedFacts) -> list[str]:
+    a, b = seen.median(0), seen.median(1)
+    if a is None or b is None:
+        return []
+    clock = result.kind is Kind.DATETIME
+    if a != b:
+        if clock:
+            return [
+                f"median {moment(a, abs(b - a))} → {moment(b, abs(b - a))}"
+                if abs(b - a) >= 10 * 86400
+                else f"median {signed(b - a, 's')}"
+            ]
+        return [f"median {figures(a)} → {figures(b)}"]
+    one, other = seen.moments
+    if one.sd and other.sd and abs(other.sd / one.sd - 1) > 0.02:
+        return [f"spread × {figures(other.sd / one.sd)}"]
+    if one.mean is not None and other.mean is not None and one.mean != other.mean and not clock:
+        return [f"mean {figures(one.mean)} → {figures(other.mean)}"]
+    return ["same median"]
+
+
+def _leveled(seen: facts.LevelFacts) -> list[str]:
+    parts: list[str] = []
+    by_name = {level.name: level for level in seen.levels}
+    novel = [by_name[name] for name in seen.novel if name in by_name]
+    if novel:
+        top = max(novel, key=lambda level: level.current)
+        parts.append(
+            f"new: {printable(top.name, 24)} {share(top.current)}" + (f" (+{len(seen.novel) - 1})" if len(seen.novel) > 1 else "")
+        )
+    gone = [by_name[name] for name in seen.vanished if name in by_name]
+    if gone:
+        top = max(gone, key=lambda level: level.reference)
+        parts.append(
+            f"gone: {printable(top.name, 24)} {share(top.reference)}"
+            + (f" (+{len(seen.vanished) - 1})" if len(seen.vanished) > 1 else "")
+        )
+    kept = [level for level in seen.levels if level.change and level.reference and level.current]
+    if kept:
+        top = max(kept, key=lambda level: abs(level.change))
+        parts.append(f"{printable(top.name, 24)} {share(top.reference)} → {share(top.current)}")
+    return parts
+
+
+def how_far(result: ColumnResult) -> str:
+    """Distance with its interval, in the column's own unit."""
+    if result.distance is None:
+        return NONE
+    text = quantity(result.distance, result.unit)
+    if result.low is None and result.high is None:
+        return f"{text} (no interval)"
+    return f"{text} ({interval(result.low, result.high, result.unit)})"
+
+
+def how_sure(result: ColumnResult) -> str:
+    """The corrected p-value, with the Monte Carlo caveat where there is one."""
+    return p_value(result.p_adjusted if result.p_adjusted is not None else result.p_value)
+
+
+def joint_sentence(result: JointResult) -> str:
+    """The joint verdict in one sentence."""
+    if result.verdict == "left out" or result.p_value is None:
+        return printable(result.note or "The joint distribution was not tested.", 400)
+    found = "changed" if result.drift else "shows no change beyond the minimum effect"
+    where = f"distance {figures(result.distance)}"
+    if result.low is not None or result.high is not None:
+        where += f" ({interval(result.low, result.high)})"
+    how = "" if result.driver is None or not result.drift else (
+        ", led by the dependence between columns" if "pair" in result.driver.lower() else ", led by where the rows lie"
+    )  # fmt: skip
+    return f"The joint distribution {found}: {where}, corrected p {p_value(result.p_adjusted)}{how}."
