@@ -22,6 +22,8 @@ _EXPORTS: dict[str, str] = {
     "NumericalError": "_results",
     "ConvergenceWarning": "_results",
     "register": "_registry",
+    # inference
+    "permutation_test": "inference",
     "cite": "_registry",
 }
 
@@ -50,3 +52,4 @@ if TYPE_CHECKING:
     from discrepancy._results import Outcome as Outcome
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
+    from discrepancy.inference import permutation_test as permutation_test

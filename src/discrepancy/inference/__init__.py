@@ -16,6 +16,8 @@ _EXPORTS: dict[str, str] = {
     "clopper_pearson": "montecarlo",
     "inverse_sampling_interval": "montecarlo",
     "monte_carlo_p": "montecarlo",
+    "BesagClifford": "permutation",
+    "permutation_test": "permutation",
 }
 
 __all__ = sorted(_EXPORTS)
@@ -35,3 +37,5 @@ if TYPE_CHECKING:
     from discrepancy.inference.multiplicity import benjamini_hochberg as benjamini_hochberg
     from discrepancy.inference.multiplicity import holm as holm
     from discrepancy.inference.multiplicity import max_t as max_t
+    from discrepancy.inference.permutation import BesagClifford as BesagClifford
+    from discrepancy.inference.permutation import permutation_test as permutation_test
