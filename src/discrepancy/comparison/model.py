@@ -8,6 +8,7 @@ NumPy throughout: a column is data at rest, not something to differentiate.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -131,6 +132,37 @@ class Options:
     joint: Literal["mmd", "classifier", "none"] = "mmd"
     embedding: str | None = None  # a local sentence-embedding model for text columns
     memory: float = 1.0  # GiB that a comparison may hold
+
+    def __post_init__(self) -> None:
+        from discrepancy.comparison.errors import OptionError
+
+        def need(holds: bool, name: str, rule: str) -> None:
+            if not holds:
+                raise OptionError(f"{name} must be {rule}, got {getattr(self, name)!r}")
+
+        if self.columns is not None:
+            need(not isinstance(self.columns, str), "columns", "a list of column names, not one text")
+            object.__setattr__(self, "columns", tuple(self.columns))
+        kinds: dict[str, Kind] = {}
+        for name, kind in self.kinds.items():
+            try:
+                kinds[name] = Kind(kind)
+            except ValueError:
+                raise OptionError(f"the kind of {name!r} must be one of {', '.join(Kind)}, got {kind!r}") from None
+        object.__setattr__(self, "kinds", kinds)
+        need(0 < self.level < 1, "level", "between 0 and 1, both excluded")
+        need(self.correction in ("holm", "bh", "none"), "correction", "'holm', 'bh' or 'none'")
+        need(self.joint in ("mmd", "classifier", "none"), "joint", "'mmd', 'classifier' or 'none'")
+        block = self.block is None or self.block == "auto" or (isinstance(self.block, int) and self.block >= 1)
+        need(block, "block", "'auto' or a number of rows of at least 1")
+        need(self.delta is None or 0 <= self.delta < math.inf, "delta", "at least 0")
+        need(self.margin is None or 0 < self.margin < math.inf, "margin", "above 0")
+        need(all(0 <= d < math.inf for d in self.deltas.values()), "deltas", "at least 0 for every column")
+        need(all(0 < d < math.inf for d in self.margins.values()), "margins", "above 0 for every column")
+        need(self.permutations >= 19, "permutations", "at least 19, the fewest that can reach a p-value of 0.05")
+        need(self.sample is None or self.sample >= 1, "sample", "a number of rows of at least 1")
+        need(self.seed >= 0, "seed", "a whole number of at least 0")
+        need(0 < self.memory < math.inf, "memory", "a number of GiB above 0")
 
 
 @dataclass(frozen=True)
