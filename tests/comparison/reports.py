@@ -2,56 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from discrepancy.comparison.columns.summary import level_summary, ordered_summary
 from discrepancy.comparison.model import ColumnResult, JointResult, Kind, Member, Options
 from discrepancy.comparison.report import ComparisonReport, GroupReport, UnitFacts
 
-PROBABILITIES = [0.0, *[k / 20 for k in range(1, 20)], 1.0]
+
+def ordered_data(mean: tuple[float, float] = (10.0, 10.6), sd: tuple[float, float] = (2.0, 2.2)) -> dict[str, Any]:
+    """The summary of a pair of bell-shaped columns."""
+    draws = np.random.default_rng(0)
+    x, y = (m + s * draws.standard_normal(n) for m, s, n in zip(mean, sd, (5000, 4800), strict=True))
+    return ordered_summary(x, y)
 
 
-def _bell(t: float) -> float:
-    return math.exp(-t * t / 2)
-
-
-def ordered_summary(
-    mean: tuple[float, float] = (10.0, 10.6), sd: tuple[float, float] = (2.0, 2.2), bins: int = 60
-) -> dict[str, Any]:
-    """A pair of bell-shaped columns."""
-    low, high = min(mean) - 4 * max(sd), max(mean) + 4 * max(sd)
-    edges = [low + (high - low) * k / bins for k in range(bins + 1)]
-    sides = {}
-    for key, m, s in zip(("reference", "current"), mean, sd, strict=True):
-        density = [_bell(((a + b) / 2 - m) / s) / (s * 2.5066) for a, b in zip(edges, edges[1:], strict=False)]
-        z = [math.log(max(p, 0.002) / (1 - min(p, 0.998))) / 1.7 for p in PROBABILITIES]
-        sides[key] = (density, [m + s * t for t in z], m, s)
-    return {
-        "probabilities": PROBABILITIES,
-        "quantiles": {k: v[1] for k, v in sides.items()},
-        "edges": edges,
-        "density": {k: v[0] for k, v in sides.items()},
-        "count": {"reference": 5000, "current": 4800},
-        "mean": {k: v[2] for k, v in sides.items()},
-        "sd": {k: v[3] for k, v in sides.items()},
-        "min": {k: v[1][0] for k, v in sides.items()},
-        "max": {k: v[1][-1] for k, v in sides.items()},
-    }
-
-
-def level_summary() -> dict[str, Any]:
-    """Four levels, one new and one gone."""
-    shares = [("card", 0.52, 0.41), ("cash", 0.33, 0.30), ("transfer", 0.15, 0.21), ("wallet", 0.0, 0.08), ("cheque", 0.0, 0.0)]
-    return {
-        "levels": [
-            {"level": n, "reference": a, "current": b, "reference_count": round(5000 * a), "current_count": round(4800 * b)}
-            for n, a, b in shares
-        ],
-        "rest": 3,
-        "novel": ["wallet"],
-        "vanished": [],
-    }
+def level_data() -> dict[str, Any]:
+    """The summary of five levels, one new and one gone."""
+    names = ("card", "cash", "transfer", "wallet", "cheque")
+    return level_summary(names, np.array([2600, 1650, 740, 0, 10]), np.array([1970, 1440, 1010, 380, 0]))
 
 
 def column(
@@ -59,7 +30,7 @@ def column(
 ) -> ColumnResult:
     """One column's result; `changes` overrides any field."""
     drift = verdict == "drift"
-    size = {"drift": 0.31, "equivalent": 0.012, "undecided": 0.05}.get(verdict or "", None)
+    size = {"drift": 0.31, "equivalent": 0.012, "undecided": 0.05}.get(verdict or "")
     tested = size is not None
     scale = (2.1 if kind.ordered else 1.0) if tested else None
     base = ColumnResult(
@@ -78,8 +49,8 @@ def column(
         size_high=None if size is None else size + 0.07,
         delta=0.02 if tested else None,
         margin=0.1 if tested else None,
-        p_value={"drift": 1e-5, "equivalent": 0.6, "undecided": 0.12}.get(verdict or "", None),
-        p_any={"drift": 1e-6, "equivalent": 0.4, "undecided": 0.05}.get(verdict or "", None),
+        p_value={"drift": 1e-5, "equivalent": 0.6, "undecided": 0.12}.get(verdict or ""),
+        p_any={"drift": 1e-6, "equivalent": 0.4, "undecided": 0.05}.get(verdict or ""),
         p_value_low=0.0 if tested else None,
         p_value_high=0.01 if tested else None,
         driver=("W1" if kind.ordered else "TV") if tested else None,
@@ -91,11 +62,11 @@ def column(
         rows=(5000, 4800),
         missing={"reference": 0.01, "current": 0.012, "low": 0.0, "high": 0.006, "p_value": 1.0},
         js=None if kind.ordered else {"value": 0.02, "low": 0.01, "high": 0.03},
-        p_adjusted={"drift": 0.0002, "equivalent": 1.0, "undecided": 0.7}.get(verdict or "", None),
+        p_adjusted={"drift": 0.0002, "equivalent": 1.0, "undecided": 0.7}.get(verdict or ""),
         drift=drift if tested else None,
         verdict=verdict if tested else "left out",  # type: ignore[arg-type]
         note=None if tested else "an identifier: as many levels as rows",
-        summary=ordered_summary() if kind.ordered else level_summary(),
+        summary=ordered_data() if kind.ordered else level_data(),
     )
     return replace(base, **changes)
 
@@ -134,7 +105,7 @@ def report(*given: ColumnResult, drift: bool | None = None, **changes: Any) -> C
         column("wind", verdict="equivalent"),
         column("rain", verdict="undecided"),
         column("recorded", kind=Kind.DATETIME, unit="s", distance=40 * 86400.0, low=35 * 86400.0, high=44 * 86400.0,
-               summary=ordered_summary((1.5e9, 1.5035e9), (4e6, 4e6))),
+               summary=ordered_data((1.5e9, 1.5035e9), (4e6, 4e6))),
         column("id", kind=Kind.IDENTIFIER, verdict=None, summary={}),
     )  # fmt: skip
     base = ComparisonReport(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("discrepancy.cli.compare:compare", "Compare two data sets: what changed, how far, and how sure."),
     "init": ("discrepancy.cli.init:init", "Write a discrepancy.toml for your data, to edit and to commit."),
+    "schema": ("discrepancy.cli.schema:schema", "Print the JSON Schema of what compare --json writes."),
     "papers": ("discrepancy.cli.papers:papers", "List the 90 published methods and where each stands."),
     "reproduce": ("discrepancy.cli.reproduce:reproduce", "Run a paper's claim on data at hand."),
     "cite": ("discrepancy.cli.cite:cite", "Print BibTeX for a paper, a method or a discrepancy."),
@@ -50,6 +52,8 @@ def build() -> App:
 def _dash(value: Any) -> Any:
     if isinstance(value, str):
         return "-" if value == _STREAM else value
+    if isinstance(value, PurePath):
+        return type(value)("-") if str(value) == _STREAM else value
     if isinstance(value, list | tuple):
         return type(value)(_dash(item) for item in value)
     return value

@@ -71,7 +71,8 @@ def emit(text: str) -> None:
         stream.flush()
 
 
-def one_stream(*paths: str | None) -> None:
-    """Refuse two documents on one standard output."""
-    if sum(path == "-" for path in paths) > 1:
-        raise UsageError("only one output can be '-': two documents on standard output could not be told apart")
+def one_stream(*paths: str) -> None:
+    """Refuse two documents in one place: the second would overwrite the first, or run into it on standard output."""
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"two outputs go to {path!r}: give each its own file, and at most one of them '-'")

@@ -52,10 +52,9 @@ def _column(result: ColumnResult, group: str | None) -> dict[str, Any]:
 
 def _joint(result: JointResult | None) -> dict[str, Any]:
     if result is None:  # the same keys, so that a script need not ask first
-        absent = {f.name: None for f in fields(JointResult)}
-        return absent | {
-            "members": [], "pairs": [], "shares": [], "typical": {}, "drift": False, "verdict": "left out", "note": "no joint test was run",
-        }  # fmt: skip
+        absent: dict[str, Any] = {f.name: None for f in fields(JointResult)}
+        absent |= {"members": [], "pairs": [], "shares": [], "typical": {}}
+        return absent | {"drift": False, "verdict": "left out", "note": "no joint test was run"}
     record = {f.name: getattr(result, f.name) for f in fields(JointResult)}
     record["members"] = [asdict(member) for member in result.members]
     record["drift"] = bool(result.drift)

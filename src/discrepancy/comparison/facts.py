@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from discrepancy.comparison.model import ColumnResult
 
@@ -58,29 +57,23 @@ class LevelFacts:
     rest: int
     novel: tuple[str, ...]
     vanished: tuple[str, ...]
-
-
-def _both(record: dict[str, Any], key: str) -> tuple[Any, Any]:
-    value = record.get(key) or {}
-    return value.get("reference"), value.get("current")
+    novel_count: int
+    vanished_count: int
 
 
 def ordered(result: ColumnResult) -> OrderedFacts | None:
-    """The facts of an ordered column, or None where there are none (a column of levels, or all missing)."""
+    """The facts of an ordered column, or None where there are none (a column of levels, or one without a summary)."""
     record = result.summary
-    if "quantiles" not in record:
+    if "probabilities" not in record:
         return None
-    quantiles = _both(record, "quantiles")
-    densities = _both(record, "density")
-    columns = {key: _both(record, key) for key in ("count", "mean", "sd", "min", "max")}
-    moments = tuple(
-        Moments(*(columns[key][side] for key in ("count", "mean", "sd", "min", "max"))) for side in (0, 1)
-    )  # fmt: skip
+    sides = [record["reference"], record["current"]]
+    moments = [Moments(*(side[key] for key in ("count", "mean", "sd", "min", "max"))) for side in sides]
+    histogram = record["histogram"] or {"edges": [], "reference": {"density": []}, "current": {"density": []}}
     return OrderedFacts(
-        probabilities=tuple(record.get("probabilities") or ()),
-        quantiles=(tuple(quantiles[0] or ()), tuple(quantiles[1] or ())),
-        edges=tuple(record.get("edges") or ()),
-        densities=(tuple(densities[0] or ()), tuple(densities[1] or ())),
+        probabilities=tuple(record["probabilities"]),
+        quantiles=(tuple(sides[0]["quantiles"]), tuple(sides[1]["quantiles"])),
+        edges=tuple(histogram["edges"]),
+        densities=(tuple(histogram["reference"]["density"]), tuple(histogram["current"]["density"])),
         moments=(moments[0], moments[1]),
     )
 
@@ -91,8 +84,10 @@ def levels(result: ColumnResult) -> LevelFacts | None:
     if "levels" not in record:
         return None
     return LevelFacts(
-        levels=tuple(Level(entry["level"], entry["reference"], entry["current"]) for entry in record["levels"]),
-        rest=record.get("rest", 0),
-        novel=tuple(record.get("novel") or ()),
-        vanished=tuple(record.get("vanished") or ()),
+        levels=tuple(Level(entry["level"], entry["reference_share"], entry["current_share"]) for entry in record["levels"]),
+        rest=record["rest"],
+        novel=tuple(entry["level"] for entry in record["novel"]),
+        vanished=tuple(entry["level"] for entry in record["vanished"]),
+        novel_count=record["novel_count"],
+        vanished_count=record["vanished_count"],
     )

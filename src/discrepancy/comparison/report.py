@@ -29,7 +29,7 @@ class GroupReport:
 
 @dataclass(frozen=True)
 class UnitFacts:
-    """What moved together under the null: "rows", "clusters", "blocks" or "groups", how many in each table, and how it was drawn."""
+    """What moved together under the null ("rows", "clusters", "blocks", "groups"), how many a table, and how it was drawn."""
 
     kind: str = "rows"
     count: tuple[int, int] = (0, 0)

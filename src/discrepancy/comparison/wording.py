@@ -140,7 +140,7 @@ def what_changed(result: ColumnResult) -> str:
     if ordered is not None:
         parts += _moved(result, ordered)
     elif levels is not None:
-        parts += _leveled(levels)
+        parts += _leveled(result, levels)
     if result.driver in ("+inf", "-inf"):
         member = next((m for m in result.members if m.name == result.driver), None)
         if member is not None:
@@ -169,27 +169,20 @@ def _moved(result: ColumnResult, seen: facts.OrderedFacts) -> list[str]:
     return ["same median"]
 
 
-def _leveled(seen: facts.LevelFacts) -> list[str]:
-    parts: list[str] = []
-    by_name = {level.name: level for level in seen.levels}
-    novel = [by_name[name] for name in seen.novel if name in by_name]
-    if novel:
-        top = max(novel, key=lambda level: level.current)
-        parts.append(
-            f"new: {printable(top.name, 24)} {share(top.current)}" + (f" (+{len(seen.novel) - 1})" if len(seen.novel) > 1 else "")
-        )
-    gone = [by_name[name] for name in seen.vanished if name in by_name]
-    if gone:
-        top = max(gone, key=lambda level: level.reference)
-        parts.append(
-            f"gone: {printable(top.name, 24)} {share(top.reference)}"
-            + (f" (+{len(seen.vanished) - 1})" if len(seen.vanished) > 1 else "")
-        )
-    kept = [level for level in seen.levels if level.change and level.reference and level.current]
-    if kept:
-        top = max(kept, key=lambda level: abs(level.change))
-        parts.append(f"{printable(top.name, 24)} {share(top.reference)} → {share(top.current)}")
-    return parts
+def _leveled(result: ColumnResult, seen: facts.LevelFacts) -> list[str]:
+    """The levels that moved most; a rare level first where a rare level led the verdict."""
+    found: list[tuple[bool, float, str]] = []
+    for level in seen.levels:
+        name = printable(level.name, 24)
+        if level.name in seen.novel:
+            more = f" (and {seen.novel_count - 1:,} more)" if seen.novel_count > 1 else ""
+            found.append((result.driver == "S", abs(level.change), f"new: {name} {share(level.current)}{more}"))
+        elif level.name in seen.vanished:
+            more = f" (and {seen.vanished_count - 1:,} more)" if seen.vanished_count > 1 else ""
+            found.append((result.driver == "S", abs(level.change), f"gone: {name} {share(level.reference)}{more}"))
+        elif level.change:
+            found.append((False, abs(level.change), f"{name} {share(level.reference)} → {share(level.current)}"))
+    return [text for _, _, text in sorted(found, key=lambda entry: entry[:2], reverse=True)] or ["same shares"]
 
 
 def how_far(result: ColumnResult) -> str:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from discrepancy.comparison.report import ComparisonReport
 
 HEADER = (
-    "group", "column", "kind", "verdict", "drift", "what_changed", "distance", "low", "high", "unit", "size", "size_low", "size_high",
-    "p_value", "p_adjusted", "delta", "margin", "equivalent", "driver", "missing_reference", "missing_current", "rows_reference",
-    "rows_current", "note",
-)  # fmt: skip
+    *("group", "column", "kind", "verdict", "drift", "what_changed", "distance", "low", "high", "unit"),
+    *("size", "size_low", "size_high", "p_value", "p_adjusted", "delta", "margin", "equivalent", "driver"),
+    *("missing_reference", "missing_current", "rows_reference", "rows_current", "note"),
+)
 
 # What makes a spreadsheet read a cell as a formula, in ASCII and in full width.
 _FORMULA = tuple("=+-@＝＋－＠|%\t\r\n")
@@ -40,11 +40,10 @@ def _cell(value: object) -> str:
 
 
 def _line(group: str | None, c: ColumnResult) -> list[str]:
-    cells: tuple[object, ...] = (
-        group, c.name, c.kind.value, WORDS[tone(c)], bool(c.drift), what_changed(c), c.distance, c.low, c.high, c.unit, c.size, c.size_low,
-        c.size_high, c.p_value, c.p_adjusted, c.delta, c.margin, c.equivalent, c.driver, c.missing.get("reference"),
-        c.missing.get("current"), c.rows[0], c.rows[1], c.note,
-    )  # fmt: skip
+    cells: list[object] = [group, c.name, c.kind.value, WORDS[tone(c)], bool(c.drift), what_changed(c)]
+    cells += [c.distance, c.low, c.high, c.unit, c.size, c.size_low, c.size_high]
+    cells += [c.p_value, c.p_adjusted, c.delta, c.margin, c.equivalent, c.driver]
+    cells += [c.missing.get("reference"), c.missing.get("current"), c.rows[0], c.rows[1], c.note]
     return [_cell(cell) for cell in cells]
 
 
