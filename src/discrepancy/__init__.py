@@ -22,6 +22,9 @@ _EXPORTS: dict[str, str] = {
     "NumericalError": "_results",
     "ConvergenceWarning": "_results",
     "register": "_registry",
+    # discrepancies from kernels
+    "MMD": "kernel_methods",
+    "EnergyDistance": "kernel_methods",
     # inference
     "permutation_test": "inference",
     "cite": "_registry",
@@ -53,3 +56,5 @@ if TYPE_CHECKING:
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
     from discrepancy.inference import permutation_test as permutation_test
+    from discrepancy.kernel_methods import MMD as MMD
+    from discrepancy.kernel_methods import EnergyDistance as EnergyDistance

@@ -63,7 +63,8 @@ class Case:
         allowed = self.accuracy * factor * want.abs().clamp_min(1.0)
         worst = float((got - want).abs().max())
         assert bool(((got - want).abs() <= allowed).all()), (
-            f"{self.D!r}: {what}: got {got.tolist()}, expected {want.tolist()}, off by {worst:.3g} where {float(allowed.min()):.3g} is allowed"
+            f"{self.D!r}: {what}: got {got.tolist()}, expected {want.tolist()}, "
+            f"off by {worst:.3g} where {float(allowed.min()):.3g} is allowed"
         )
 
     def expect_error(self, call: Callable[[], Any], naming: tuple[str, ...], what: str) -> None:
