@@ -22,6 +22,8 @@ _EXPORTS: dict[str, str] = {
     "NumericalError": "_results",
     "ConvergenceWarning": "_results",
     "register": "_registry",
+    # transport
+    "Wasserstein": "transport",
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
@@ -58,3 +60,4 @@ if TYPE_CHECKING:
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.transport import Wasserstein as Wasserstein
