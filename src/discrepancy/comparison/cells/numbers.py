@@ -1,0 +1,198 @@
+"""Numbers in text: decimal point or comma, thousands grouped or not, percent and currency signs, infinities."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+_EXPONENT = r"(?:[eE][+-]?\d+)?"
+_INFINITE = r"[iI]nf(?:inity)?|INF(?:INITY)?"
+AFFIXES = "%$€£¥"
+_SPACES = " \u00a0\u202f\u2009'’"
+
+
+@dataclass(frozen=True)
+class NumberFormat:
+    """One way to write numbers: the decimal mark, and the marks that may group thousands ("" where none may)."""
+
+    decimal: str
+    group: str
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What a whole cell must look like."""
+        mark = re.escape(self.decimal)
+        plain = rf"(?:\d+(?:{mark}\d*)?|{mark}\d+){_EXPONENT}"
+        if not self.group:
+            return re.compile(rf"[+-]?(?:{plain}|{_INFINITE})", re.ASCII)
+        marks = re.escape(self.group)
+        # Groups of three; the Indian way groups by two above the first thousand.
+        grouped = rf"[1-9]\d{{0,2}}(?:(?:[{marks}]\d{{3}})+|(?:[{marks}]\d{{2}})+[{marks}]\d{{3}})(?:{mark}\d*)?"
+        return re.compile(rf"[+-]?(?:{grouped}|{plain}|{_INFINITE})", re.ASCII)
+
+    def fits(self, cells: Iterable[str]) -> bool:
+        """Whether every cell reads as a number this way; stops at the first that does not."""
+        match = self.pattern.fullmatch
+        return all(match(cell) is not None for cell in cells)
+
+    def plain(self, cell: str) -> str:
+        """The cell as Python's `float` reads it."""
+        for mark in self.group:
+            cell = cell.replace(mark, "")
+        return cell if self.decimal == "." else cell.replace(self.decimal, ".")
+
+    def described(self) -> str:
+        """In words, for notes."""
+        decimal = "decimal point" if self.decimal == "." else "decimal comma"
+        groups = {"": "", ",": ", thousands grouped by commas", ".": ", thousands grouped by points"}
+        return decimal + groups.get(self.group, ", thousands grouped by spaces or apostrophes")
+
+
+POINT = NumberFormat(".", "")
+GROUPED_POINT = NumberFormat(".", ",")
+SPACED_POINT = NumberFormat(".", _SPACES)
+COMMA = NumberFormat(",", ".")
+SPACED_COMMA = NumberFormat(",", _SPACES)
+# In order of preference where several fit.
+NUMBER_FORMATS = (POINT, GROUPED_POINT, COMMA, SPACED_POINT, SPACED_COMMA)
+
+
+@dataclass(frozen=True)
+class NumberFacts:
+    """What a column of text is as numbers: the formats that fit all cells, a common sign, how whole numbers are written.
+
+    `whole`: no decimal mark or exponent anywhere; `padded`: some have leading zeros ("00123"); `digits`: the most digits;
+    `binary`: all are 0 or 1 (of whole numbers only).
+    """
+
+    formats: frozenset[NumberFormat]
+    affix: str = ""
+    whole: bool = False
+    padded: bool = False
+    digits: int = 0
+    binary: bool = False
+
+
+def _byte_rows(values: np.ndarray) -> np.ndarray:
+    """Fixed-width bytes (n,) as a matrix (n, width)."""
+    return np.ascontiguousarray(values).view(np.uint8).reshape(len(values), values.dtype.itemsize)
+
+
+_IN_NUMBER = np.zeros(256, dtype=bool)
+_IN_NUMBER[[0, *b"0123456789+-.eE"]] = True
+
+
+def number_facts(values: np.ndarray) -> NumberFacts | None:
+    """The facts of a column of present text cells (bytes or strings), or None if they are not all numbers.
+
+    Plain ASCII numbers are recognised without a Python loop over cells; other spellings are matched cell by cell until
+    one fails, so a column of words costs one match a format.
+    """
+    if values.dtype.kind == "S":
+        plain = _plain_facts(values)
+        if plain is not None:
+            return plain
+    cells: Sequence[str] = values.astype("U").tolist() if values.dtype.kind == "S" else values.tolist()
+    affix = ""
+    if cells and (sign := next((s for s in AFFIXES if s in cells[0]), "")):
+        stripped = [_without(cell, sign) for cell in cells]
+        if not any(cell is None for cell in stripped):
+            affix, cells = sign, [cell for cell in stripped if cell is not None]
+    formats = frozenset(f for f in NUMBER_FORMATS if f.fits(cells))
+    if not formats:
+        return None
+    chosen = next(f for f in NUMBER_FORMATS if f in formats)
+    bare = [chosen.plain(cell).lstrip("+-") for cell in cells]
+    # The width of the whole number, not of its spelling: "1,234" has four digits.
+    whole = not affix and all(cell.isdigit() for cell in bare)
+    return NumberFacts(
+        formats,
+        affix,
+        whole,
+        whole and any(len(cell) > 1 and cell[0] == "0" for cell in bare),
+        max((len(cell) for cell in bare), default=0) if whole else 0,
+        whole and set(bare) <= {"0", "1"} and not any(cell[:1] == "-" for cell in cells),
+    )
+
+
+def _without(cell: str, sign: str) -> str | None:
+    """The cell without one leading or trailing sign; None where it has none or several."""
+    if cell.count(sign) != 1:
+        return None
+    minus = "-" if cell.startswith("-") and sign != "%" else ""
+    rest = cell[len(minus) :]
+    if rest.startswith(sign) and sign != "%":
+        return minus + rest[1:].lstrip()
+    return cell[:-1].rstrip() if cell.endswith(sign) else None
+
+
+def _plain_facts(values: np.ndarray) -> NumberFacts | None:
+    """Facts of cells that use digits, sign, point and exponent only; None where there is anything else."""
+    if not len(values) or not values.dtype.itemsize:
+        return None
+    rows = _byte_rows(values)
+    if not _IN_NUMBER[rows].all():
+        return None
+    try:
+        values.astype(np.float64)
+    except ValueError:
+        return None
+    if (values == b"").any():
+        return None
+    digit = (rows >= 48) & (rows <= 57)
+    whole = bool((digit[:, 1:] | (rows[:, 1:] == 0)).all()) and bool((digit[:, 0] | (rows[:, 0] == 43) | (rows[:, 0] == 45)).all())
+    points = bool((rows == 46).any())
+    formats = [POINT, GROUPED_POINT, SPACED_POINT]
+    if not points:
+        formats += [COMMA, SPACED_COMMA]
+    elif COMMA.fits(values.astype("U").tolist() if len(values) < 64 else _lazily(values)):
+        formats.append(COMMA)
+    padded, binary = False, False
+    if whole:
+        signed = (rows[:, 0] == 43) | (rows[:, 0] == 45)
+        width = rows.shape[1]
+        if width > 1:
+            second = digit[:, 1]
+            padded = bool(((rows[:, 0] == 48) & second).any())
+            if width > 2 and signed.any():
+                padded |= bool((signed & (rows[:, 1] == 48) & digit[:, 2]).any())
+        binary = bool(np.isin(values, np.array([b"0", b"1"])).all()) if width == 1 else False
+    return NumberFacts(
+        frozenset(formats), "", whole, padded, int(digit.sum(axis=1).max()) if whole else 0, binary
+    )
+
+
+def _lazily(values: np.ndarray) -> Iterable[str]:
+    for start in range(0, len(values), 4096):
+        yield from values[start : start + 4096].astype("U").tolist()
+
+
+def merge_numbers(a: NumberFacts | None, b: NumberFacts | None) -> NumberFacts | None:
+    """The facts of two runs of cells together; None where no one format fits both."""
+    if a is None or b is None or a.affix != b.affix or not a.formats & b.formats:
+        return None
+    return NumberFacts(
+        a.formats & b.formats, a.affix, a.whole and b.whole, a.padded or b.padded, max(a.digits, b.digits), a.binary and b.binary
+    )
+
+
+def read_numbers(values: np.ndarray, form: NumberFormat, affix: str = "") -> np.ndarray:
+    """Present text cells as float64, NaN where a cell is not a number in this format. Linear, 0.2-1 microseconds a cell."""
+    if values.dtype.kind == "S" and form.decimal == "." and not affix and len(values) and values.dtype.itemsize:
+        rows = _byte_rows(values)
+        if _IN_NUMBER[rows].all():
+            try:
+                return values.astype(np.float64)
+            except ValueError:
+                pass
+    cells: Sequence[str] = values.astype("U").tolist() if values.dtype.kind == "S" else values.tolist()
+    match, out = form.pattern.fullmatch, np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        bare = _without(cell, affix) if affix else cell
+        if bare is not None and match(bare):
+            out[i] = float(form.plain(bare))
+    return out
