@@ -59,21 +59,22 @@ class LineEnergy(torch.autograd.Function):
         knots = torch.from_numpy(np.sort(merged.numpy(), axis=-1)) if merged.device.type == "cpu" else merged.sort(-1).values
         heights, gaps = F.at(knots) - G.at(knots), knots.diff(dim=-1)
         areas = heights[:, :-1] * gaps
-        ctx.gradients = [None] * 4
+        gradients: list[Tensor | None] = [None] * 4
         if ctx.needs_input_grad[0]:
-            ctx.gradients[0] = -2 * a * (F.at(x) - G.at(x) + (F.before(x) - G.before(x)))
+            gradients[0] = -2 * a * (F.at(x) - G.at(x) + (F.before(x) - G.before(x)))
         if ctx.needs_input_grad[2]:
-            ctx.gradients[2] = 2 * b * (F.at(y) - G.at(y) + (F.before(y) - G.before(y)))
+            gradients[2] = 2 * b * (F.at(y) - G.at(y) + (F.before(y) - G.before(y)))
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
             # The influence of mass at t: 4 int_t^inf (F - G), as a sum over the gaps above t.
             above = torch.cat([4 * areas.flip(-1).cumsum(-1).flip(-1), areas.new_zeros(len(areas), 1)], -1)
-            ctx.gradients[1] = above.gather(-1, torch.searchsorted(knots, x))
-            ctx.gradients[3] = -above.gather(-1, torch.searchsorted(knots, y))
+            gradients[1] = above.gather(-1, torch.searchsorted(knots, x))
+            gradients[3] = -above.gather(-1, torch.searchsorted(knots, y))
+        ctx.gradients = gradients
         return 2 * (areas * heights[:, :-1]).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         g = grads[0].unsqueeze(-1)
         return tuple(
             g * stored if wanted and stored is not None else None

@@ -99,8 +99,8 @@ class CrossSum(torch.autograd.Function):
         return (a * rows).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return (None, *_scaled(ctx, grads[0]))
 
 
@@ -130,8 +130,8 @@ class OffDiagonalSum(torch.autograd.Function):
         return (a * rows).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return (None, *_scaled(ctx, grads[0]))
 
 
@@ -159,8 +159,8 @@ class KernelMean(torch.autograd.Function):
         return rows
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         t, x, a = ctx.saved_tensors
         g = grads[0]
         gt, gx = torch.zeros_like(t, dtype=g.dtype), torch.zeros_like(x, dtype=g.dtype)

@@ -153,8 +153,8 @@ class _Block(torch.autograd.Function):
         return values
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
+    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         gx, gy = ctx.pullback(grads[0])
         return None, gx, gy
 
