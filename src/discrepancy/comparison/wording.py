@@ -18,7 +18,7 @@ Tone = Literal["drift", "small", "equivalent", "undecided", "out"]
 WORDS: dict[Tone, str] = {
     "drift": "drift",
     "small": "drift, and shown to be small",
-    "equivalent": "no drift beyond the margin",
+    "equivalent": "within the margin",
     "undecided": "undecided",
     "out": "left out",
 }
@@ -198,6 +198,17 @@ def how_far(result: ColumnResult) -> str:
 def how_sure(result: ColumnResult) -> str:
     """The corrected p-value, with the Monte Carlo caveat where there is one."""
     return p_value(result.p_adjusted if result.p_adjusted is not None else result.p_value)
+
+
+def joint_changed(result: JointResult) -> str:
+    """What is different jointly, in a few words: the pair of columns whose dependence changed most, or what carries it."""
+    if result.pairs:
+        pair = result.pairs[0]
+        names = " × ".join(printable(name, 30) for name in pair["columns"])
+        return f"{names}: correlation {figures(pair['reference'])} → {figures(pair['current'])}"
+    if result.shares:
+        return "carried by " + ", ".join(f"{printable(s['column'], 30)} {share(s['share'])}" for s in result.shares[:2])
+    return "where the rows lie"
 
 
 def joint_sentence(result: JointResult) -> str:
