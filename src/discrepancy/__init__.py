@@ -24,6 +24,7 @@ _EXPORTS: dict[str, str] = {
     "register": "_registry",
     # transport
     "Wasserstein": "transport",
+    "SlicedWasserstein": "transport",
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
@@ -60,4 +61,5 @@ if TYPE_CHECKING:
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.transport import SlicedWasserstein as SlicedWasserstein
     from discrepancy.transport import Wasserstein as Wasserstein

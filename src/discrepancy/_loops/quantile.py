@@ -134,19 +134,19 @@ def couple(u, v, A, B, p, tie, points, weights, cost, order_u, order_v, grad_u, 
 
 @njit(cache=True, nogil=True)
 def pooled_norm(D, z, order, out):
-    """Adds W_1 = sum_k (z[k+1] - z[k]) |D_1 + .. + D_k| to out (r,), for weight differences D (r, n) on one sorted cloud z (n,)."""
+    """Writes W_1 = sum_k (z[k+1] - z[k]) |D_1 + .. + D_k| to out (r,), for weight differences D (r, n) on one sorted cloud z (n,)."""
     rows, n = D.shape
     for r in range(rows):
         total, level = 0.0, 0.0
         for k in range(n - 1):
             level += D[r, order[k]]
             total += (z[k + 1] - z[k]) * abs(level)
-        out[r] += total
+        out[r] = total
 
 
 @njit(cache=True, nogil=True)
 def pooled_power(A, B, z, order, p, tie, out):
-    """Adds W_p^p (p = inf: takes the maximum) to out (r,), for weight rows A and B (r, n) that sum to one on one sorted cloud z (n,)."""
+    """Writes W_p^p (W_inf for p = inf) to out (r,), for weight rows A and B (r, n) that sum to one on one sorted cloud z (n,)."""
     rows, n = A.shape
     for r in range(rows):
         i, j = 0, 0
@@ -173,7 +173,4 @@ def pooled_power(A, B, z, order, p, tie, out):
             if step_j:
                 j += 1
                 b += B[r, order[j]]
-        if p == np.inf:
-            out[r] = max(out[r], total)
-        else:
-            out[r] += total
+        out[r] = total

@@ -77,7 +77,7 @@ class Wasserstein(Discrepancy):
         lines = PooledLines(cloud.mT, self.p)
 
         def statistic(A: Tensor, B: Tensor) -> Tensor:
-            return root(lines(A, B), self.p).to(cloud.dtype)
+            return root(lines(A, B)[:, 0], self.p).to(cloud.dtype)
 
         return torch.no_grad()(statistic)
 
