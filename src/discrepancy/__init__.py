@@ -28,6 +28,20 @@ _EXPORTS: dict[str, str] = {
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
+    # divergences between densities
+    "Divergence": "divergences",
+    "FDivergence": "divergences",
+    "CustomDivergence": "divergences",
+    "KL": "divergences",
+    "ReverseKL": "divergences",
+    "Jeffreys": "divergences",
+    "JensenShannon": "divergences",
+    "Alpha": "divergences",
+    "SquaredHellinger": "divergences",
+    "ChiSquared": "divergences",
+    "NeymanChiSquared": "divergences",
+    "LeCam": "divergences",
+    "TotalVariation": "divergences",
     # inference
     "permutation_test": "inference",
     "cite": "_registry",
@@ -59,6 +73,19 @@ if TYPE_CHECKING:
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
     from discrepancy.inference import permutation_test as permutation_test
+    from discrepancy.divergences import Alpha as Alpha
+    from discrepancy.divergences import ChiSquared as ChiSquared
+    from discrepancy.divergences import CustomDivergence as CustomDivergence
+    from discrepancy.divergences import Divergence as Divergence
+    from discrepancy.divergences import FDivergence as FDivergence
+    from discrepancy.divergences import Jeffreys as Jeffreys
+    from discrepancy.divergences import JensenShannon as JensenShannon
+    from discrepancy.divergences import KL as KL
+    from discrepancy.divergences import LeCam as LeCam
+    from discrepancy.divergences import NeymanChiSquared as NeymanChiSquared
+    from discrepancy.divergences import ReverseKL as ReverseKL
+    from discrepancy.divergences import SquaredHellinger as SquaredHellinger
+    from discrepancy.divergences import TotalVariation as TotalVariation
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein
