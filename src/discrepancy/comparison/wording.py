@@ -125,7 +125,7 @@ def _rest(cleared: int, undecided: int, joint: bool) -> str:
 
 def driver(name: str | None) -> str:
     """The member that led a verdict, in words."""
-    return "" if name is None else _DRIVERS.get(name, name)
+    return "" if name is None else _DRIVERS.get(name, printable(name, 60))
 
 
 def what_changed(result: ColumnResult) -> str:

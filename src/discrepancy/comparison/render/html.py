@@ -38,6 +38,11 @@ def _template() -> jinja2.Template:
     return environment.from_string(_asset("report.html.j2"))
 
 
+def _tight(text: str) -> str:
+    """Text whose numbers keep their per cent sign and whose arrows do not begin a line."""
+    return text.replace(" %", "\u00a0%").replace(" →", "\u00a0→")
+
+
 def _sort_key(x: float | None) -> str:
     return "" if x is None else f"{x:.6g}"
 
@@ -54,7 +59,7 @@ def _row(number: int, group: str | None, c: ColumnResult, top: float, linked: bo
         "tone": shade,
         "word": wording.WORDS[shade],
         "rank": wording.rank(c)[0],
-        "changed": wording.what_changed(c),
+        "changed": _tight(wording.what_changed(c)),
         "far": quantity(c.distance, c.unit) if c.distance is not None else NONE,
         "range": interval(c.low, c.high, c.unit) if c.high is not None else "",
         "distance": _sort_key(c.distance),
@@ -119,7 +124,7 @@ def _card(number: int, group: str | None, c: ColumnResult) -> dict[str, Any]:
         "kind": c.kind.value,
         "tone": shade,
         "word": wording.WORDS[shade],
-        "changed": wording.what_changed(c),
+        "changed": _tight(wording.what_changed(c)),
         "density": None if ordered is None else svg.density(ordered, clock=clock, unit=c.unit),
         "shift": None if ordered is None else svg.shift(ordered, clock=clock),
         "bars": None if levels is None else svg.bars(levels),
@@ -143,7 +148,7 @@ def _joint(group: str | None, result: JointResult) -> dict[str, Any]:
         "group": None if group is None else printable(group, 60),
         "tone": "drift" if result.drift else "undecided",
         "sentence": wording.joint_sentence(result),
-        "changed": wording.joint_changed(result),
+        "changed": _tight(wording.joint_changed(result)),
         "size": f"{figures(result.size)}" + (f" ({interval(result.low, result.high)})" if result.high is not None else ""),
         "note": printable(result.note, 500) if result.note and result.verdict != "left out" else None,
         "pairs": [

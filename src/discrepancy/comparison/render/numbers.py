@@ -96,7 +96,7 @@ def quantity(x: float | None, unit: str = "") -> str:
         return f"{figures(x / length)} {name}"
     if unit in SHARES:
         return share(x)
-    return f"{figures(x)} {unit}".rstrip()
+    return f"{figures(x)} {printable(unit, 40)}".rstrip()
 
 
 def interval(low: float | None, high: float | None, unit: str = "") -> str:
@@ -108,7 +108,7 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
         low, high, unit = (None if low is None else low / length), (None if high is None else high / length), name
     if unit in SHARES:
         return f"{share(low).removesuffix(' %')} to {share(high)}"
-    return f"{figures(low)} to {figures(high)} {unit}".rstrip()
+    return f"{figures(low)} to {figures(high)} {printable(unit, 40)}".rstrip()
 
 
 def moment(seconds: float | None, span: float = 0.0) -> str:

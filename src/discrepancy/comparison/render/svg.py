@@ -80,7 +80,7 @@ def density(seen: OrderedFacts, *, clock: bool = False, unit: str = "") -> Marku
         parts.append(f'<path class="ax" d="M{round(x)} {base}v4"/>')
         anchor = "start" if x < left + 20 else "end" if x > right - 20 else "middle"
         parts.append(_text(x, base + 16, name(v), anchor))
-    return _svg(width, 138, f"density of both tables{f' in {unit}' if unit and not clock else ''}", "".join(parts))
+    return _svg(width, 138, f"density of both tables{f' in {printable(unit, 40)}' if unit and not clock else ''}", "".join(parts))
 
 
 def shift(seen: OrderedFacts, *, clock: bool = False) -> Markup | None:
@@ -162,7 +162,9 @@ def strip(size: float | None, low: float | None, high: float | None, margin: flo
     if low is not None and high is not None:
         parts.append(f'<path class="iv" d="M{across(low)} 8H{across(high)}"/>')
     parts.append(f'<circle class="pt" cx="{across(size)}" cy="8" r="3.5"/>')
-    return Markup(f'<svg class="st" viewBox="0 0 122 16" preserveAspectRatio="xMinYMid" aria-hidden="true">{"".join(parts)}</svg>')
+    return Markup(
+        f'<svg class="st" viewBox="0 0 122 16" preserveAspectRatio="xMinYMid" aria-hidden="true">{"".join(parts)}</svg>'
+    )
 
 
 def correlations(before: float | None, after: float | None) -> Markup:

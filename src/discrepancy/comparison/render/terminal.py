@@ -102,7 +102,7 @@ def show(report: ComparisonReport, file: IO[str] | None = None, *, color: bool =
             carried = ", ".join(f"{printable(s['column'], 30)} {share(s['share'])}" for s in result.shares[:4])
             out.print(Text(f"  carried by {carried}"))
     out.print()
-    out.print(Text(report.error_rate))
+    out.print(Text(printable(report.error_rate, 600)))
     for note in report.notes:
         out.print(Text(f"Note: {printable(note, 600)}"))
     if report.left_out:
