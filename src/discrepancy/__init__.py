@@ -25,6 +25,8 @@ _EXPORTS: dict[str, str] = {
     # transport
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
+    "Sinkhorn": "transport",
+    "SinkhornDivergence": "transport",
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
@@ -72,7 +74,7 @@ if TYPE_CHECKING:
     from discrepancy._results import Outcome as Outcome
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
-    from discrepancy.inference import permutation_test as permutation_test
+    from discrepancy.divergences import KL as KL
     from discrepancy.divergences import Alpha as Alpha
     from discrepancy.divergences import ChiSquared as ChiSquared
     from discrepancy.divergences import CustomDivergence as CustomDivergence
@@ -80,13 +82,15 @@ if TYPE_CHECKING:
     from discrepancy.divergences import FDivergence as FDivergence
     from discrepancy.divergences import Jeffreys as Jeffreys
     from discrepancy.divergences import JensenShannon as JensenShannon
-    from discrepancy.divergences import KL as KL
     from discrepancy.divergences import LeCam as LeCam
     from discrepancy.divergences import NeymanChiSquared as NeymanChiSquared
     from discrepancy.divergences import ReverseKL as ReverseKL
     from discrepancy.divergences import SquaredHellinger as SquaredHellinger
     from discrepancy.divergences import TotalVariation as TotalVariation
+    from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.transport import Sinkhorn as Sinkhorn
+    from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein
     from discrepancy.transport import Wasserstein as Wasserstein
