@@ -90,7 +90,9 @@ def _grouping(name: str, decision: Decision) -> Decision:
     if decision.kind is Kind.INTEGER:
         return replace(decision, kind=Kind.CODE, unit="", codes=True)
     if decision.kind in (Kind.NUMERIC, Kind.DATETIME, Kind.TEXT, Kind.IDENTIFIER):
-        raise OptionError(f"by names the column {name!r}, which is {decision.kind.value} and makes no groups: cut it into levels first")
+        raise OptionError(
+            f"by names the column {name!r}, which is {decision.kind.value} and makes no groups: cut it into levels first"
+        )
     return decision
 
 
@@ -134,9 +136,10 @@ def _examined(pair: ColumnPair) -> ColumnPair:
     if whole and len(one) and len(two) and (one == one[0]).all() and (two == one[0]).all():
         return _untested(pair, "The same constant in both tables.")
     if pair.kind is Kind.DATETIME and min(len(one), len(two)) >= _FEWEST_IN_TIME:
-        apart = one.max() < two.min() or two.max() < one.min()
-        if apart or (_monotone(one) and _monotone(two)):
-            return _untested(pair, "Moves with time (its rows run on, or its periods do not overlap), so a difference says nothing.")
+        if one.max() < two.min() or two.max() < one.min():
+            return _untested(pair, "Moves with time: the periods of the two tables do not overlap, so a difference says nothing.")
+        if _monotone(one) and _monotone(two):
+            return _untested(pair, "Moves with time: it runs in one direction through both tables, so a difference says nothing.")
     return pair
 
 

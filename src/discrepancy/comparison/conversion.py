@@ -24,7 +24,9 @@ def ordered_column(raw: RawColumn, side: Side, kind: Kind) -> Column:
     A cell that does not fit counts as missing: `decide` has refused such a column before. NaN in the cells is missing.
     """
     family, values, missing = raw.family, raw.values, raw.missing
-    if family == "text":
+    if family == "text" and raw.plain is not None and side.number is POINT and not (kind is Kind.DATETIME and side.instant):
+        values = raw.plain
+    elif family == "text":
         keep = ~missing
         out = np.full(raw.rows, np.nan)
         if keep.any():
@@ -36,7 +38,8 @@ def ordered_column(raw: RawColumn, side: Side, kind: Kind) -> Column:
         values = out
     elif family == "instant":
         values = values.astype(np.int64) / 1e6
-    values = np.where(missing, np.nan, values.astype(np.float64))
+    values = np.array(values, dtype=np.float64)
+    values[missing] = np.nan
     if kind is Kind.DATETIME and (family == "number" or (family == "text" and side.instant is None)):
         values = values / _per_second(values)
     return Column(values, np.isnan(values))

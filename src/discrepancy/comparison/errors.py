@@ -21,7 +21,7 @@ def listed(names: Iterable[str], most: int = 6) -> str:
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """" (did you mean 'x'?)" where a known name resembles this one, else nothing."""
+    """ " (did you mean 'x'?)" where a known name resembles this one, else nothing."""
     import difflib
 
     match = difflib.get_close_matches(name, list(known)[:5_000], n=1, cutoff=0.7)

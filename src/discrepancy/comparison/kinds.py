@@ -163,25 +163,32 @@ def decide(
 
 
 def _zones(full: list[Evidence]) -> list[str]:
-    zoned = [e.zoned or (e.instants is not None and e.instants.some_zoned) for e in full]
+    some = [e.zoned or (e.instants is not None and e.instants.some_zoned) for e in full]
     every = [e.zoned or (e.instants is not None and e.instants.all_zoned) for e in full]
-    if not any(zoned):
+    if not any(some):
         return []
-    if all(every):
-        return ["times with zones were converted to UTC"]
-    return ["times with zones were converted to UTC; those without one were taken as UTC"]
+    if not all(every):
+        return ["times with zones were converted to UTC; those without one were taken as UTC"]
+    # A typed column holds instants already; text had to be converted from whatever offsets it names.
+    return ["times with zones were converted to UTC"] if any(e.instants is not None for e in full) else []
 
 
-def _of_numbers(name: str, pair: tuple[Evidence, Evidence], full: list[Evidence], sides: tuple[Side, Side], notes: list[str]) -> Decision:
+def _of_numbers(
+    name: str, pair: tuple[Evidence, Evidence], full: list[Evidence], sides: tuple[Side, Side], notes: list[str]
+) -> Decision:
     facts = [e.numbers for e in full if e.numbers is not None]
     affixes = {f.affix for f in facts}
     unit = affixes.pop() if len(affixes) == 1 else ""
     if affixes and unit == "":
-        notes.append(f"numbers carry {' and '.join(repr(a) for a in sorted(affixes) if a)} in one table only; the sign was dropped")
+        notes.append(
+            f"numbers carry {' and '.join(repr(a) for a in sorted(affixes) if a)} in one table only; the sign was dropped"
+        )
     unit = unit or next((e.unit for e in full if e.unit), "")
     forms = {s.number for s, e in zip(sides, pair) if e.present and "text" in e.families and s.number is not None}
     if len(forms) > 1:
-        notes.append(f"numbers are written with {' in one table and with '.join(sorted(f.described() for f in forms))} in the other")
+        notes.append(
+            f"numbers are written with {' in one table and with '.join(sorted(f.described() for f in forms))} in the other"
+        )
     if {"float32", "float64"} <= {e.dtype for e in full}:
         notes.append("32-bit floats in one table and 64-bit ones in the other: rounding itself can show as a difference")
     whole = all(f.whole for f in facts)
@@ -238,7 +245,9 @@ def _of_text(name: str, full: list[Evidence], sides: tuple[Side, Side], notes: l
     for evidence in full:
         if 0.9 <= evidence.number_share < 1 or 0.9 <= evidence.instant_share < 1:
             what = "numbers" if evidence.number_share >= 0.9 else "dates"
-            notes.append(f"nearly all cells are {what}, but not all, so that the column was compared as text; clean it or give its kind")
+            notes.append(
+                f"nearly all cells are {what}, but not all, so that the column was compared as text; clean it or give its kind"
+            )
             break
     if any(e.padded for e in full):
         notes.append("spaces around values were ignored")
@@ -255,15 +264,15 @@ def _of_text(name: str, full: list[Evidence], sides: tuple[Side, Side], notes: l
         return Decision(Kind.IDENTIFIER, sides)
     if any(e.declared for e in full):
         return Decision(Kind.CATEGORICAL, sides, notes=tuple(notes))
-    if (share > 0.5 and (levels > 50 or (sentences and levels > 5))) or (sentences and letters >= 40 and levels > 50 and share > 0.1):
+    if (share > 0.5 and (levels > 50 or (sentences and levels > 5))) or (
+        sentences and letters >= 40 and levels > 50 and share > 0.1
+    ):
         return Decision(Kind.TEXT, sides, notes=tuple(notes))
     padded = any(e.numbers is not None and e.numbers.padded for e in full)
     return Decision(Kind.CODE if padded else Kind.CATEGORICAL, sides, notes=tuple(notes))
 
 
-def _overridden(
-    name: str, pair: tuple[Evidence, Evidence], kind: Kind, sides: tuple[Side, Side], notes: list[str]
-) -> Decision:
+def _overridden(name: str, pair: tuple[Evidence, Evidence], kind: Kind, sides: tuple[Side, Side], notes: list[str]) -> Decision:
     """The user's kind, if the cells allow it."""
     for i, evidence in enumerate(pair):
         if not evidence.present:
@@ -278,7 +287,9 @@ def _overridden(
             expected = "truth value"
         if expected is not None:
             which = ("reference", "current")[i]
-            raise KindConflict(f"column {name!r} was given the kind {kind.value}, which not all cells of the {which} table are", i, expected)
+            raise KindConflict(
+                f"column {name!r} was given the kind {kind.value}, which not all cells of the {which} table are", i, expected
+            )
     whole = all(e.numbers is not None and e.numbers.whole and not e.numbers.padded for e in pair if e.present)
     truths = None
     if kind is Kind.BOOLEAN:

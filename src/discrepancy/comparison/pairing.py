@@ -14,7 +14,7 @@ from discrepancy.comparison.duplicates import duplicate_note
 from discrepancy.comparison.errors import DataError, OptionError, closest, listed
 from discrepancy.comparison.evidence import Evidence, gather
 from discrepancy.comparison.model import Options, TablePair
-from discrepancy.comparison.reading import RawTable, estimate_bytes, iterate, read_table, source_name
+from discrepancy.comparison.reading import RawTable, estimate_bytes, is_path, iterate, locate, read_table, source_name
 from discrepancy.comparison.rowroles import clusters, row_weights
 from discrepancy.comparison.sampling import reservoir
 
@@ -52,26 +52,45 @@ def read_pair(reference: Any, current: Any, options: Options, names: tuple[str, 
 
 def _read(sources: tuple[Any, Any], options: Options, names: tuple[str, str]) -> tuple[list[RawTable], list[str]]:
     notes: list[str] = []
+    shown = [source_name(source, name) for source, name in zip(sources, names)]
+    # Located once: a pipe can be read once only, and is held from here on.
+    found = [locate(source) if is_path(source) else source for source in sources]
+    wanted = None
+    if options.columns is not None:
+        wanted = list(dict.fromkeys([*options.columns, *(r for r in (options.by, options.cluster) if r is not None)]))
+    columns = [_with_weights(source, wanted, options.weights) for source in found]
     if options.sample is None:
-        need = [estimate_bytes(source) for source in sources]
+        need = [estimate_bytes(source, None if some is None else len(some)) for source, some in zip(found, columns)]
         if sum(need) > options.memory * GIB:
-            big = names[int(np.argmax(need))]
+            big = shown[int(np.argmax(need))]
             raise DataError(
-                f"{big} and its partner would take about {sum(need) / GIB:.1f} GiB in memory and {options.memory:g} GiB is allowed: "
+                f"{big} with its partner would take about {_gib(sum(need))} in memory where {_gib(options.memory * GIB)} is allowed: "
                 "compare a uniform sample with --sample 1000000, fewer columns with --columns, or allow more with --memory"
             )
-        tables = [read_table(source, name=name) for source, name in zip(sources, names)]
+        tables = [read_table(source, some, name=name) for source, some, name in zip(found, columns, names)]
     else:
         tables = []
-        for source, name, side in zip(sources, names, SIDES):
-            table, rows = reservoir(iterate(source, name=name), options.sample, options.seed, side)
+        for source, some, name, side in zip(found, columns, names, SIDES):
+            table, rows = reservoir(iterate(source, some, name=name), options.sample, options.seed, side)
             if rows > table.rows:
                 notes.append(f"{name}: a uniform sample of {table.rows:,} of its {rows:,} rows was compared.")
             tables.append(replace(table, name=name))
     for table in tables:
-        if not table.columns and not table.left_out:
-            raise DataError(f"{table.name} has no columns: nothing can be compared")
+        if not table.columns:
+            raise DataError(f"{table.name} has no column that can be compared: {_reasons(table.left_out)}")
     return tables, notes
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.1f} MiB"
+
+
+def _with_weights(source: Any, wanted: list[str] | None, weights: str | None) -> list[str] | None:
+    """The columns to read, with the weights where the source has them: one table may be weighted and the other not."""
+    if wanted is None or weights is None or weights in wanted:
+        return wanted
+    first = next(iterate(source, rows=1))
+    return [*wanted, weights] if weights in first.columns else wanted
 
 
 def _chosen(tables: list[RawTable], options: Options, names: tuple[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -115,7 +134,7 @@ def _chosen(tables: list[RawTable], options: Options, names: tuple[str, str]) ->
 
 
 def _reasons(left_out: dict[str, str]) -> str:
-    return ", ".join(f"{name!r} {reason}" for name, reason in list(left_out.items())[:3]) or "none was chosen"
+    return ", ".join(f"{name!r} {reason}" for name, reason in list(left_out.items())[:3]) or "it has none"
 
 
 def _writes_comma(table: RawTable, evidence: dict[str, Evidence]) -> bool:
@@ -161,8 +180,6 @@ def pair_tables(
         columns += made
         if reason is not None:
             left_out[name] = reason
-    if not columns and not left_out:
-        raise DataError(f"no common column of {names[0]} and {names[1]} can be compared")
     if options.embedding is not None and not any(c.source for c in columns):
         notes.append("No text column was found for the embedding.")
     one_sided = [sum(reason.startswith(f"only in the {side}") for reason in left_out.values()) for side in SIDES]
@@ -171,5 +188,12 @@ def pair_tables(
             verb = "column is" if count == 1 else "columns are"
             notes.append(f"{count} {verb} in {side} only and could not be compared.")
     return TablePair(
-        columns, reference.rows, current.rows, *weights, *cluster, names=names, left_out=left_out, notes=list(dict.fromkeys(notes))
+        columns,
+        reference.rows,
+        current.rows,
+        *weights,
+        *cluster,
+        names=names,
+        left_out=left_out,
+        notes=list(dict.fromkeys(notes)),
     )

@@ -35,7 +35,9 @@ def row_weights(
         try:
             decision = decide(name, evidence, evidence, Kind.NUMERIC)
         except KindConflict:
-            raise DataError(f"{shown}: the weights column {name!r} holds cells that are not numbers: weights must be numbers") from None
+            raise DataError(
+                f"{shown}: the weights column {name!r} holds cells that are not numbers: weights must be numbers"
+            ) from None
         values = ordered_column(raw, decision.sides[0], Kind.NUMERIC).values
         for bad, what, rule in (
             (np.isnan(values), "missing", "every row needs a weight"),

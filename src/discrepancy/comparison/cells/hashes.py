@@ -40,7 +40,9 @@ def fingerprints(column: RawColumn) -> np.ndarray:
         elif kind == "O":
             encoded = [cell.encode() for cell in values.tolist()]
             short = np.fromiter((len(cell) <= NARROW for cell in encoded), dtype=bool, count=len(encoded))
-            h = np.fromiter((0 if s else hash(cell) for cell, s in zip(encoded, short.tolist())), np.int64, len(encoded)).view(np.uint64)
+            h = np.fromiter((0 if s else hash(cell) for cell, s in zip(encoded, short.tolist())), np.int64, len(encoded)).view(
+                np.uint64
+            )
             if short.any():
                 h[short] = _of_bytes(np.array([cell for cell, s in zip(encoded, short.tolist()) if s], dtype=f"S{NARROW}"))
         elif kind == "M":

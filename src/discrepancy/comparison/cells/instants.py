@@ -18,7 +18,7 @@ _MONTH = r"(?P<month>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity, as the formats of numbers are
 class InstantFormat:
     """One way to write dates, with or without a clock time and a zone."""
 

@@ -95,7 +95,9 @@ def text_facts(handle: BinaryIO, name: str) -> TextFacts:
         return TextFacts(marked or "utf-8", size)
     if accented or marked or undefined is not None:
         line = _line_of(handle, broken)
-        raise DataError(f"{name}, line {line}: bytes that are not UTF-8 in a file that otherwise is: repair or re-export it as UTF-8")
+        raise DataError(
+            f"{name}, line {line}: bytes that are not UTF-8 in a file that otherwise is: repair or re-export it as UTF-8"
+        )
     return TextFacts("cp1252", size, f"{name} is not UTF-8; it was read as Windows-1252 (Latin-1). Save it as UTF-8 to be sure.")
 
 

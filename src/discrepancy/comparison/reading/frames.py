@@ -30,8 +30,8 @@ def _column(series: Any, nw: Any, name: str, column: str) -> RawColumn | str:
         made = text_column([cell if isinstance(cell, str) else "" for cell in series.to_list()])
         return RawColumn(made.values, made.missing | missing, padded=made.padded)
     if dtype == nw.Boolean:
-        values = np.fromiter((bool(v) if v is not None else False for v in series.to_list()), dtype=bool, count=len(missing))
-        return RawColumn(np.where(missing, False, values), missing)
+        cells = zip(series.to_list(), missing.tolist())
+        return RawColumn(np.fromiter((False if gone else bool(v) for v, gone in cells), dtype=bool, count=len(missing)), missing)
     if dtype.is_integer():
         wide = np.uint64 if dtype == nw.UInt64 else np.int64
         if not missing.any():
@@ -83,14 +83,15 @@ def frame_table(source: Any, name: str, columns: Sequence[str] | None = None) ->
     """
     import narwhals as nw
 
-    labels = getattr(source, "columns", None)
-    if type(source).__module__.startswith("pandas") and labels is not None:
+    library = type(source).__module__.partition(".")[0]
+    labels = getattr(source, "columns", None) if library == "pandas" else None
+    if labels is not None:
         names, notes = unique_names([str(label) for label in labels], name)
         if names != list(labels):
             source = source.set_axis(names, axis=1)
     else:
         notes = []
-        given = getattr(source, "column_names", None)
+        given = getattr(source, "column_names", None) if library == "pyarrow" else None
         if given is not None:  # a pyarrow table may hold one name twice, which narwhals reports late
             names, notes = unique_names([str(label) for label in given], name)
             if names != list(given):
@@ -98,7 +99,9 @@ def frame_table(source: Any, name: str, columns: Sequence[str] | None = None) ->
     try:
         frame = nw.from_native(source, allow_series=True)
     except TypeError:
-        raise DataError(f"{name} is of the type {type(source).__name__}: expected a path, a data frame, or arrays by column") from None
+        raise DataError(
+            f"{name} is of the type {type(source).__name__}: expected a path, a data frame, or arrays by column"
+        ) from None
     except Exception as error:  # each library words its duplicates in a class of its own
         raise DataError(f"{name} cannot be read as a table: {str(error).splitlines()[0]}") from None
     if isinstance(frame, nw.Series):

@@ -39,7 +39,9 @@ def _parsed(text: str, name: str, line: int) -> Any:
         hint = ": it looks like delimited text, so name it .csv" if line == 1 and text.lstrip("\ufeff \t")[:1] not in "{[" else ""
         raise DataError(f"{name}, line {row}: not JSON ({error.msg.lower()} at column {error.colno}){hint}") from None
     except KeyError as error:
-        raise DataError(f"{name}, line {line}: the key {error.args[0]!r} occurs twice in one object: rename one of them") from None
+        raise DataError(
+            f"{name}, line {line}: the key {error.args[0]!r} occurs twice in one object: rename one of them"
+        ) from None
     except RecursionError:
         raise DataError(f"{name}, line {line}: nested too deeply to be a row of a table") from None
 
@@ -70,7 +72,9 @@ def columns_table(
     """A raw table from lists of values by column name, all of one length."""
     rows = {len(values) for values in cells.values()}
     if len(rows) > 1:
-        raise DataError(f"{name}: its columns have different lengths, {min(rows)} to {max(rows)}: each row needs one value a column")
+        raise DataError(
+            f"{name}: its columns have different lengths, {min(rows)} to {max(rows)}: each row needs one value a column"
+        )
     table: dict[str, RawColumn] = {}
     left_out: dict[str, str] = {}
     for column, values in cells.items():
@@ -139,6 +143,8 @@ def _whole(text: Any, name: str) -> list[Any] | dict[str, list[Any]] | None:
             record = json.loads(opening)
             if not (record and all(isinstance(v, list) for v in record.values()) and not text.read(4096).strip()):
                 return None
+        except RecursionError:
+            return None
         except json.JSONDecodeError:
             if opening.strip() != "{" and text.readline().lstrip().startswith("{"):
                 return None  # a bad first line among lines of objects

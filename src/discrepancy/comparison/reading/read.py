@@ -16,7 +16,7 @@ from discrepancy.comparison.reading.arrow import iterate_arrow, parquet_facts
 from discrepancy.comparison.reading.delimited import iterate_delimited
 from discrepancy.comparison.reading.frames import frame_table, is_frame
 from discrepancy.comparison.reading.jsonlines import columns_table, iterate_json, records_table
-from discrepancy.comparison.reading.sources import Part, locate, opened
+from discrepancy.comparison.reading.sources import Files, Part, locate, opened
 from discrepancy.comparison.reading.table import RawTable, concatenate, text_column
 
 _READERS = {
@@ -49,7 +49,9 @@ def _in_memory(source: Any, name: str, columns: Sequence[str] | None) -> RawTabl
         if len(arrays) < len(source):
             raise DataError(f"{name}: two keys read the same as text: rename one of them")
         if any(a.dtype == object and a.ndim == 1 for a in arrays.values()) and all(a.ndim == 1 for a in arrays.values()):
-            return _checked(columns_table({k: a.tolist() if a.dtype == object else list(a) for k, a in arrays.items()}, name), columns)
+            return _checked(
+                columns_table({k: a.tolist() if a.dtype == object else list(a) for k, a in arrays.items()}, name), columns
+            )
         return arrays_table(arrays, name, columns)
     if isinstance(source, Sequence) and source and all(isinstance(row, Mapping) for row in source):
         return _checked(records_table([dict(row) for row in source], name), columns)
@@ -58,7 +60,9 @@ def _in_memory(source: Any, name: str, columns: Sequence[str] | None) -> RawTabl
         if array.ndim == 0:
             raise DataError(f"{name} is a single value: expected rows by columns")
         return arrays_table({"": array}, name, columns)
-    raise DataError(f"{name} is of the type {type(source).__name__}: expected a path, a data frame, an array, or arrays by column")
+    raise DataError(
+        f"{name} is of the type {type(source).__name__}: expected a path, a data frame, an array, or arrays by column"
+    )
 
 
 def _array(values: Any) -> np.ndarray:
@@ -91,11 +95,18 @@ def _checked(table: RawTable, columns: Sequence[str] | None) -> RawTable:
     return replace(table, columns={c: v for c, v in table.columns.items() if c in columns})
 
 
-def _is_path(source: Any) -> bool:
-    return isinstance(source, str | os.PathLike)
+def is_path(source: Any) -> bool:
+    """Whether a source is files and not an object that the caller holds."""
+    return isinstance(source, str | os.PathLike | Files)
 
 
-def iterate(source: Any, columns: Sequence[str] | None = None, rows: int = 200_000, *, name: str = "the table") -> Iterator[RawTable]:
+def _located(source: Any) -> Files:
+    return source if isinstance(source, Files) else locate(source)
+
+
+def iterate(
+    source: Any, columns: Sequence[str] | None = None, rows: int = 200_000, *, name: str = "the table"
+) -> Iterator[RawTable]:
     """A source as consecutive chunks of at most `rows` rows, `columns` only.
 
     Files are streamed (npz, and JSON that is one array, are held whole); objects in memory are sliced. Files of a folder
@@ -105,27 +116,35 @@ def iterate(source: Any, columns: Sequence[str] | None = None, rows: int = 200_0
     """
     if rows < 1:
         raise ValueError(f"rows must be at least 1, got {rows}")
-    if not _is_path(source):
-        table = _in_memory(source, name, columns)
-        for start in range(0, table.rows, rows):
-            yield table if table.rows <= rows else table.take(np.arange(start, min(start + rows, table.rows)))
+    if not is_path(source):
+        yield from _sliced(_in_memory(source, name, columns), rows)
         return
-    parts = locate(source)
+    parts = _located(source).parts
     first: RawTable | None = None
     for part in parts:
         keys = dict(part.partition)
         inside = None if columns is None else [c for c in columns if c not in keys]
-        for chunk in _READERS[part.format](part, inside, rows):
-            chunk = _partitioned(chunk, keys, columns)
-            if first is None:
-                first = chunk
-            elif part is not parts[0]:
-                _same_columns(first, chunk, part)
-            yield chunk
+        for whole in _READERS[part.format](part, inside, rows):
+            for chunk in _sliced(_partitioned(whole, keys, columns), rows):
+                if first is None:
+                    first = chunk
+                elif part is not parts[0]:
+                    _same_columns(first, chunk, part)
+                yield chunk
+
+
+def _sliced(table: RawTable, rows: int) -> Iterator[RawTable]:
+    if table.rows <= rows:
+        yield table
+        return
+    for start in range(0, table.rows, rows):
+        yield table.take(np.arange(start, min(start + rows, table.rows)))
 
 
 def _partitioned(chunk: RawTable, keys: dict[str, str], columns: Sequence[str] | None) -> RawTable:
-    added = {k: text_column([v] * chunk.rows) for k, v in keys.items() if k not in chunk.columns and (columns is None or k in columns)}
+    added = {
+        k: text_column([v] * chunk.rows) for k, v in keys.items() if k not in chunk.columns and (columns is None or k in columns)
+    }
     return replace(chunk, columns=chunk.columns | added) if added else chunk
 
 
@@ -141,7 +160,9 @@ def _same_columns(first: RawTable, chunk: RawTable, part: Part) -> None:
         other = first.columns.get(column)
         if other is not None and not raw.empty and not other.empty:
             if raw.family != other.family:
-                raise DataError(f"column {column!r} is {other.family} in {first.name} and {raw.family} in {part.name}: give it one type")
+                raise DataError(
+                    f"column {column!r} is {other.family} in {first.name} and {raw.family} in {part.name}: give it one type"
+                )
 
 
 def read_table(source: Any, columns: Sequence[str] | None = None, *, name: str | None = None) -> RawTable:
@@ -149,24 +170,25 @@ def read_table(source: Any, columns: Sequence[str] | None = None, *, name: str |
 
     Raises DataError, in one sentence with file, place and remedy, for everything that cannot be read as a table.
     """
-    shown = name or source_name(source, "standard input" if _is_path(source) else "the table")
-    return concatenate(list(iterate(source, columns, name=shown)), shown, consume=_is_path(source))
+    shown = name or source_name(source, "standard input" if is_path(source) else "the table")
+    return concatenate(list(iterate(source, columns, name=shown)), shown, consume=is_path(source))
 
 
-def estimate_bytes(source: Any) -> int:
+def estimate_bytes(source: Any, columns: int | None = None) -> int:
     """About how many bytes `read_table` and the comparison's columns would hold; reads headers and a first megabyte only.
 
-    Text: measured on the first megabyte, scaled by size. A compressed file is scaled by the ratio seen there.
+    Text: measured on the first megabyte, scaled by size. A compressed file is scaled by the ratio seen there. `columns`:
+    how many columns are wanted; all where not given. 0 for an object in memory, which the caller holds already.
     """
-    if not _is_path(source):
-        return 0  # the caller holds it already
-    return sum(_part_bytes(part) for part in locate(source))
+    if not is_path(source):
+        return 0
+    return sum(_part_bytes(part, columns) for part in _located(source).parts)
 
 
-def _part_bytes(part: Part) -> int:
+def _part_bytes(part: Part, wanted: int | None) -> int:
     if part.format == "parquet":
         rows, columns, size = parquet_facts(part)
-        return 2 * size + 17 * rows * columns
+        return int(_share(wanted, columns) * (2 * size + 17 * rows * columns))
     if part.format in ("npy", "npz", "arrow"):
         return 3 * part.size
     with opened(part) as handle:
@@ -182,7 +204,11 @@ def _part_bytes(part: Part) -> int:
             whole = int(part.size * len(head) / max(1, len(zlib.compress(head, 6))))
     lines = max(1, head.count(b"\n"))
     first = head.partition(b"\n")[0]
-    cells = (1 + max(first.count(d) for d in (b",", b";", b"\t", b"|"))) * lines
+    columns = 1 + max(first.count(d) for d in (b",", b";", b"\t", b"|"))
     # A cell as fixed-width text takes about one and a half times its length, then 8 bytes as a number, one as a mask,
     # and 8 for the work on it.
-    return int(whole * (1.5 + 17 * cells / max(1, len(head))))
+    return int(_share(wanted, columns) * whole * (1.5 + 17 * columns * lines / max(1, len(head))))
+
+
+def _share(wanted: int | None, columns: int) -> float:
+    return 1.0 if wanted is None or not columns else min(1.0, wanted / columns)

@@ -78,6 +78,13 @@ class Part:
             raise DataError(f"{self.name} cannot be opened: {(error.strerror or str(error)).lower()}") from None
 
 
+@dataclass(frozen=True)
+class Files:
+    """The located files of one source, in order; what cannot be rewound (a pipe) is held, so that all passes see the same."""
+
+    parts: tuple[Part, ...]
+
+
 @contextmanager
 def opened(part: Part) -> Iterator[BinaryIO]:
     """The decompressed bytes of a part, closed afterwards; DataError where they cannot be read or decompressed to the end."""
@@ -85,7 +92,9 @@ def opened(part: Part) -> Iterator[BinaryIO]:
         try:
             yield handle
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
-            raise DataError(f"{part.name} is cut off or damaged inside its {part.compression} compression: copy it again") from None
+            raise DataError(
+                f"{part.name} is cut off or damaged inside its {part.compression} compression: copy it again"
+            ) from None
         except OSError as error:
             raise DataError(f"{part.name} cannot be read: {(error.strerror or str(error)).lower()}") from None
 
@@ -114,7 +123,9 @@ def _from_standard_input() -> Part:
         return _standard_input[0][1]
     stream = getattr(sys.stdin, "buffer", None)
     if stream is None or sys.stdin.isatty():
-        raise DataError("'-' reads a table from standard input, and nothing was piped in: use COMMAND | discrepancy compare ... -")
+        raise DataError(
+            "'-' reads a table from standard input, and nothing was piped in: use COMMAND | discrepancy compare ... -"
+        )
     part = _spooled(stream, "standard input")
     _standard_input[:] = [(sys.stdin, part)]
     return part
@@ -144,10 +155,14 @@ def _with_format(part: Part, suffixes: tuple[str, ...] = ()) -> Part:
         if named == "arrow" and head.startswith(b"FEA1"):
             raise DataError(f"{part.name} is a Feather file of version 1: save it as Parquet or Feather version 2")
         raise DataError(f"{part.name} is not a {named} file (its first bytes are {head[:6]!r}): it is damaged or misnamed")
-    if by_bytes is None and head.startswith((b"\x89HDF", b"SQLite", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x80\x04\x95", b"\x80\x03", b"\x80\x05")):
+    if by_bytes is None and head.startswith(
+        (b"\x89HDF", b"SQLite", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x80\x04\x95", b"\x80\x03", b"\x80\x05")
+    ):
         raise DataError(f"{part.name} is a binary file of a kind that is not read here: export the table as csv or Parquet")
     if by_bytes is None and named is None:
-        by_bytes = "jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:2] in (b"{\"", b"[{", b"{ ", b"{}", b"{'", b"[\n", b"[ ") else "csv"
+        by_bytes = (
+            "jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:2] in (b'{"', b"[{", b"{ ", b"{}", b"{'", b"[\n", b"[ ") else "csv"
+        )
     return replace(part, format=by_bytes or named or "csv")
 
 
@@ -201,7 +216,7 @@ def _one_format(parts: list[Part], name: str) -> list[Part]:
     return parts
 
 
-def locate(source: str | os.PathLike[str]) -> list[Part]:
+def locate(source: str | os.PathLike[str]) -> Files:
     """The files behind a path, glob, folder or "-", in order of their names, all of one format.
 
     Folders are searched below too; `key=value` folders become columns; names that begin with "." or "_" are passed over.
@@ -210,20 +225,20 @@ def locate(source: str | os.PathLike[str]) -> list[Part]:
     """
     text = os.fspath(source)
     if text == "-":
-        return [_from_standard_input()]
+        return Files((_from_standard_input(),))
     if "://" in text:
         raise DataError(f"{text} is an address: only local files are read, so download it first")
     path = Path(text).expanduser()
     if path.is_dir():
-        return _folder(path, text)
+        return Files(tuple(_folder(path, text)))
     if path.exists():
-        return [_file(path, path.name)]
+        return Files((_file(path, path.name),))
     if any(c in text for c in "*?["):
         matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
         files = [p for p in matches if p.is_file() and not p.name.startswith((".", "_"))]
         if not files:
             raise DataError(f"nothing matches {text!r}: check the pattern, or name a folder")
-        return _one_format([_file(p, p.name) for p in files], text)
+        return Files(tuple(_one_format([_file(p, p.name) for p in files], text)))
     if path.is_symlink():
         raise DataError(f"{text} is a link to {os.readlink(path)}, which does not exist")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ MISSING_TOKENS = frozenset(
 )
 # Text up to this width is kept as fixed-width bytes: a byte a character instead of 50 a string, and vectorised tests.
 NARROW = 40
+_IN_NUMBER = np.zeros(256, dtype=bool)
+_IN_NUMBER[[0, *b"0123456789+-.eE"]] = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,21 @@ class RawColumn:
     def empty(self) -> bool:
         """Whether every cell is missing."""
         return bool(self.missing.all())
+
+    @cached_property
+    def plain(self) -> np.ndarray | None:
+        """Text cells as float64, NaN where missing, if all are written with digits, sign, point and exponent; else None."""
+        values = self.values
+        if values.dtype.kind != "S" or not len(values):
+            return None
+        if not _IN_NUMBER[np.ascontiguousarray(values).view(np.uint8)].all():
+            return None
+        gone = self.missing.any()
+        try:
+            numbers = np.where(self.missing, b"nan", values).astype(np.float64) if gone else values.astype(np.float64)
+        except ValueError:
+            return None
+        return numbers
 
     def texts(self) -> list[str]:
         """Every cell as text, "" where missing; a number as Python prints it, an instant in ISO 8601."""
