@@ -45,6 +45,8 @@ _EXPORTS: dict[str, str] = {
     "LeCam": "divergences",
     "TotalVariation": "divergences",
     # inference
+    "bootstrap": "inference",
+    "pairwise": "inference",
     "permutation_test": "inference",
     "cite": "_registry",
 }
@@ -87,6 +89,8 @@ if TYPE_CHECKING:
     from discrepancy.divergences import ReverseKL as ReverseKL
     from discrepancy.divergences import SquaredHellinger as SquaredHellinger
     from discrepancy.divergences import TotalVariation as TotalVariation
+    from discrepancy.inference import bootstrap as bootstrap
+    from discrepancy.inference import pairwise as pairwise
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance

@@ -16,6 +16,9 @@ _EXPORTS: dict[str, str] = {
     "clopper_pearson": "montecarlo",
     "inverse_sampling_interval": "montecarlo",
     "monte_carlo_p": "montecarlo",
+    "bootstrap": "interval",
+    "PairwiseResult": "distance_matrix",
+    "pairwise": "distance_matrix",
     "BesagClifford": "permutation",
     "permutation_test": "permutation",
 }
@@ -30,6 +33,9 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from discrepancy.inference.distance_matrix import PairwiseResult as PairwiseResult
+    from discrepancy.inference.distance_matrix import pairwise as pairwise
+    from discrepancy.inference.interval import bootstrap as bootstrap
     from discrepancy.inference.montecarlo import binomial_band as binomial_band
     from discrepancy.inference.montecarlo import clopper_pearson as clopper_pearson
     from discrepancy.inference.montecarlo import inverse_sampling_interval as inverse_sampling_interval
