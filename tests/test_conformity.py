@@ -11,7 +11,7 @@ from discrepancy._registry import lookup, names
 from discrepancy.testing.conformity import CHECKS, Case
 
 # Relative accuracy of the values where a solver stops at a tolerance; closed forms keep the suite's 1e-9.
-ACCURACY = {"SinkhornDivergence": 1e-5}
+ACCURACY = {"Sinkhorn": 1e-5, "SinkhornDivergence": 1e-5}
 
 
 def _classes() -> list[type]:
@@ -38,6 +38,21 @@ def _cases() -> list[Case]:
             MMD(Gaussian(0.5) + 2.0 * Laplacian(1.0), biased=True),
             MMD(InverseMultiquadric(MedianHeuristic(0.5))),
             EnergyDistance(exponent=1.5),
+        ]
+    if importlib.util.find_spec("discrepancy.transport") is not None:
+        from discrepancy.costs import Euclidean, Manhattan
+        from discrepancy.directions import Orthogonal
+        from discrepancy.transport import BothBounds, LowerBound, SinkhornDivergence, SlicedWasserstein, Wasserstein
+
+        found += [
+            Wasserstein(2),
+            Wasserstein(1.5),
+            SlicedWasserstein(1, Orthogonal(12)),
+            # Gradients that hold the coefficient fixed are not those of the value: the suite sees the other kind.
+            SlicedWasserstein(1.5, control_variate=LowerBound(detach_gamma=False)),
+            SlicedWasserstein(control_variate=BothBounds(detach_gamma=False, cross_fit=True)),
+            SinkhornDivergence(0.5, Euclidean()),
+            SinkhornDivergence(cost=Manhattan()),
         ]
     return [Case(D, ACCURACY.get(type(D).__name__, 1e-9)) for D in found]
 

@@ -14,7 +14,8 @@ from discrepancy._results import Result
 class ControlledMean(Result):
     """A mean corrected by control variates, with what the correction did.
 
-    `value` (...,) the corrected mean (it may be negative where the values are not); `plain` the uncorrected mean; `gamma` (..., K) the coefficients used
+    `value` (...,) the corrected mean (it may be negative where the values are not); `plain` the uncorrected mean; `gamma`
+    (..., K) the coefficients used
     (the mean over folds when cross-fitted); `variance` and `plain_variance` the estimated variances of the two means for
     independent draws, and `ratio` the first over the second (1 where the plain variance is zero).
     """
@@ -60,8 +61,10 @@ def control_variate_mean(
     """The mean of `values` over draws, corrected by controls whose means are known: A - gamma.(Cbar - B).
 
     values (..., L); controls (..., L, K), drawn with the values; control_means B (..., K). gamma solves
-    [mean (C - B)(C - B)^T] gamma = mean (W - A)(C - B), deviations from the *known* mean in both places. For K = 1 this is the estimator of
-    Nguyen and Ho; their paper has no K > 1. gamma from the same draws biases the mean by O(1/L), toward zero for non-negative values that grow
+    [mean (C - B)(C - B)^T] gamma = mean (W - A)(C - B), deviations from the *known* mean in both places. For K = 1 this is the
+    estimator of
+    Nguyen and Ho; their paper has no K > 1. gamma from the same draws biases the mean by O(1/L), toward zero for non-negative
+    values that grow
     with their controls; `cross_fit` takes gamma from the other half of the draws, which removes the bias at some variance.
     With detach_gamma the gradient holds gamma fixed. Controls without variance leave the plain mean. Time and memory O(L K^2).
 
@@ -80,7 +83,7 @@ def control_variate_mean(
         raise ValueError(f"{count} control variate(s){halves} need at least {need} draws, got {draws}: draw more, or use none")
     plain = values.mean(-1)
     deviations = controls - control_means[..., None, :]
-    scale = (controls.detach().abs().amax(-2) + control_means.detach().abs()).expand(deviations.shape[:-2] + (count,))
+    scale = (controls.detach().abs().amax(-2) + control_means.detach().abs()).expand((*deviations.shape[:-2], count))
 
     def coefficients(part: slice) -> Tensor:
         gamma = _coefficients(values[..., part], deviations[..., part, :], scale)

@@ -78,7 +78,8 @@ def _haar(d: int, blocks: int, generator: torch.Generator) -> Tensor:
 class Orthogonal(Directions):
     """Rows of independent random rotations: each d in a row are orthogonal, which spreads them evenly.
 
-    Uniform one by one, dependent within a block. Cost: count d^2. Source: Rowland, Hron, Tang, Choromanski, Sarlos and Weller (2019).
+    Uniform one by one, dependent within a block. Cost: count d^2. Source: Rowland, Hron, Tang, Choromanski, Sarlos and Weller
+    (2019).
     """
 
     count: int = 100
@@ -95,7 +96,8 @@ class Orthogonal(Directions):
 class QuasiMonteCarlo(Directions):
     """Low-discrepancy directions, randomised so that each is uniform.
 
-    d = 2: equally spaced angles on a half circle (opposite directions see the same), turned by a random angle. d = 3: a spiral of equal areas
+    d = 2: equally spaced angles on a half circle (opposite directions see the same), turned by a random angle. d = 3: a spiral
+    of equal areas
     under a random rotation. Otherwise a scrambled Sobol sequence through the normal quantile function, normalised.
     Source: Nguyen, Bariletto and Ho (2024).
     """

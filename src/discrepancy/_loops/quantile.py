@@ -1,4 +1,5 @@
-"""The monotone coupling of two weighted samples on the line, row by row, with its derivatives; and of resampled weights on one sorted cloud.
+"""The monotone coupling of two weighted samples on the line, row by row, with its derivatives; and of resampled weights on one
+sorted cloud.
 
 All rows are sorted ascending. A *level* is a cumulative weight: row i of the first sample covers the levels from A[i-1] to A[i].
 Sums run in float64 whatever the precision of the points.
@@ -134,7 +135,8 @@ def couple(u, v, A, B, p, tie, points, weights, cost, order_u, order_v, grad_u, 
 
 @njit(cache=True, nogil=True)
 def pooled_norm(D, z, order, out):
-    """Writes W_1 = sum_k (z[k+1] - z[k]) |D_1 + .. + D_k| to out (r,), for weight differences D (r, n) on one sorted cloud z (n,)."""
+    """Writes W_1 = sum_k (z[k+1] - z[k]) |D_1 + .. + D_k| to out (r,), for weight differences D (r, n) on one sorted cloud z
+    (n,)."""
     rows, n = D.shape
     for r in range(rows):
         total, level = 0.0, 0.0

@@ -22,7 +22,8 @@ def sort_rows_with_order(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(rows, axis=-1)
         return np.take_along_axis(rows, order, -1), order
     bits = np.ascontiguousarray(rows).view(np.int32)
-    # A negative float's bit pattern grows with its magnitude: flipping its other 31 bits makes the integer order that of the values.
+    # A negative float's bit pattern grows with its magnitude: flipping its other 31 bits makes the integer order that of the
+    # values.
     key = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
     packed = (key.astype(np.int64) << 32) | np.arange(rows.shape[-1], dtype=np.int64)
     packed.sort(axis=-1)

@@ -1,5 +1,9 @@
 """Optimal transport between samples."""
 
+from discrepancy.transport.entropic.divergence import SinkhornDivergence
+from discrepancy.transport.entropic.epsilon import RelativeEpsilon
+from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn
+from discrepancy.transport.entropic.sinkhorn import Sinkhorn
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
 from discrepancy.transport.wasserstein import Wasserstein
@@ -8,7 +12,12 @@ __all__ = [
     "BothBounds",
     "ControlVariate",
     "CustomControl",
+    "EntropicSolver",
+    "LogSinkhorn",
     "LowerBound",
+    "RelativeEpsilon",
+    "Sinkhorn",
+    "SinkhornDivergence",
     "SlicedEstimate",
     "SlicedWasserstein",
     "UpperBound",

@@ -30,7 +30,8 @@ def line_costs(
 ) -> LineCosts:
     """W_p^p (W_inf for p = inf) between the rows of u (r, n) and v (r, m) with weights a (r, n), b (r, m), None where equal.
 
-    The gradients in the weights are potentials, determined up to opposite constants. At ties between levels they are the midpoint of the subdifferential.
+    The gradients in the weights are potentials, determined up to opposite constants. At ties between levels they are the
+    midpoint of the subdifferential.
     """
     with torch.no_grad():
         compute = _numba_costs if u.device.type == "cpu" else sorted_costs
@@ -44,7 +45,8 @@ def _tie(*weights: Tensor | None) -> float:
 
 
 def _levels(w: np.ndarray | None, order: np.ndarray | None, n: int, other: int, exact: bool) -> np.ndarray:
-    """Cumulative weights in sorted order, ending at one; for equal weights on both sides in whole numbers, so that ties are exact."""
+    """Cumulative weights in sorted order, ending at one; for equal weights on both sides in whole numbers, so that ties are
+    exact."""
     if w is None:
         steps = np.arange(1, n + 1, dtype=np.float64)[None]
         return steps * other if exact else steps / n
@@ -84,12 +86,12 @@ def _numba_costs(u: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, p: fl
     def out(array: np.ndarray, wanted: bool, like: Tensor) -> Tensor | None:
         return torch.from_numpy(array).to(like.dtype) if wanted else None
 
-    return LineCosts(torch.from_numpy(cost), out(grad_u, points, u), out(grad_v, points, v), out(f, weights, u), out(g, weights, v))
+    return LineCosts(
+        torch.from_numpy(cost), out(grad_u, points, u), out(grad_v, points, v), out(f, weights, u), out(g, weights, v)
+    )
 
 
-def sorted_costs(
-    u: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, p: float, points: bool, weights: bool
-) -> LineCosts:
+def sorted_costs(u: Tensor, v: Tensor, a: Tensor | None, b: Tensor | None, p: float, points: bool, weights: bool) -> LineCosts:
     """The same in tensor operations, for devices without a loop: merge the levels by sorting, look each segment up."""
     rows, n, m = u.shape[0], u.shape[-1], v.shape[-1]
     us, order_u = torch.sort(u.double(), dim=-1)
@@ -151,7 +153,13 @@ class _LineCost(torch.autograd.Function):
     def forward(ctx, u, v, a, b, p, equal_a, equal_b):  # type: ignore[override]
         need_u, need_v, need_a, need_b = ctx.needs_input_grad[:4]
         found = line_costs(
-            u, v, None if equal_a else a.detach(), None if equal_b else b.detach(), p, points=need_u or need_v, weights=need_a or need_b
+            u,
+            v,
+            None if equal_a else a.detach(),
+            None if equal_b else b.detach(),
+            p,
+            points=need_u or need_v,
+            weights=need_a or need_b,
         )
         ctx.save_for_backward(*(t for t in (found.grad_u, found.grad_v, found.grad_a, found.grad_b) if t is not None))
         ctx.kept = tuple(t is not None for t in (found.grad_u, found.grad_v, found.grad_a, found.grad_b))
@@ -170,7 +178,8 @@ class _LineCost(torch.autograd.Function):
 
 
 def line_cost(u: Tensor, v: Tensor, a: Tensor, b: Tensor, p: float, *, equal_a: bool = False, equal_b: bool = False) -> Tensor:
-    """W_p^p (W_inf for p = inf) of rows u (r, n), v (r, m) with weights a (r, n), b (r, m), as float64 (r,), differentiable in all four."""
+    """W_p^p (W_inf for p = inf) of rows u (r, n), v (r, m) with weights a (r, n), b (r, m), as float64 (r,), differentiable in
+    all four."""
     return _LineCost.apply(u, v, a, b, p, equal_a, equal_b)  # type: ignore[return-value]
 
 

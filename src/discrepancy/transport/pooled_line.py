@@ -64,7 +64,9 @@ class PooledLines:
                     out[rows, line] = level.abs() @ z.diff()
                 else:
                     spread = z.expand(A[rows].shape[0], -1)
-                    out[rows, line] = sorted_costs(spread, spread, A[rows][:, order], B[rows][:, order], self.p, False, False).cost
+                    out[rows, line] = sorted_costs(
+                        spread, spread, A[rows][:, order], B[rows][:, order], self.p, False, False
+                    ).cost
         return out
 
 

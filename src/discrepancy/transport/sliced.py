@@ -33,7 +33,14 @@ def _groups(theta: Tensor, batch: int, points: int) -> Iterator[tuple[slice, Ten
 
 
 def _pass(
-    x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None, theta: Tensor, p: float, need: tuple[bool, ...], scale: Tensor | None
+    x: Tensor,
+    y: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+    theta: Tensor,
+    p: float,
+    need: tuple[bool, ...],
+    scale: Tensor | None,
 ) -> tuple[Tensor, list[Tensor | None]]:
     """W_p^p at each direction (B, L), and the sums over directions of its gradients in x, y, a, b, weighted by scale (B, L)."""
     batch, n, _ = x.shape
@@ -87,9 +94,7 @@ class _DirectionCosts(torch.autograd.Function):
             waiting = iter(kept)
             sums = [next(waiting) if filled else None for filled in ctx.filled]
             factor = grad[:, 0]
-            out = [
-                None if s is None else s * factor.reshape(-1, *[1] * (s.ndim - 1)).to(s.dtype) for s in sums
-            ]
+            out = [None if s is None else s * factor.reshape(-1, *[1] * (s.ndim - 1)).to(s.dtype) for s in sums]
         else:
             left, right = None if ctx.equal[0] else a, None if ctx.equal[1] else b
             _, out = _pass(x, y, left, right, theta, ctx.p, ctx.needs_input_grad[:4], grad)
@@ -100,8 +105,10 @@ class _DirectionCosts(torch.autograd.Function):
 class SlicedEstimate(Estimate):
     """A sliced distance with its Monte Carlo error over directions.
 
-    `raw` is the mean of W_p^p over directions before clamping at zero and taking the root (with control variates it can be slightly
-    negative), `raw_error` its standard error, `directions` their number; with control variates `gamma` holds the coefficients, `plain` the
+    `raw` is the mean of W_p^p over directions before clamping at zero and taking the root (with control variates it can be
+    slightly
+    negative), `raw_error` its standard error, `directions` their number; with control variates `gamma` holds the coefficients,
+    `plain` the
     uncorrected mean of W_p^p, and `variance_ratio` the estimated variance after over before.
     """
 
@@ -117,9 +124,12 @@ class SlicedEstimate(Estimate):
 class SlicedWasserstein(Discrepancy):
     """The sliced Wasserstein distance SW_p = (E_theta W_p^p(theta.x, theta.y))^(1/p), theta uniform on the unit sphere.
 
-    Estimated by the mean over `directions`; a distance in units of x for any fixed set of directions. The mean of W_p^p is unbiased over directions (its
-    root is biased downward by O(1/L)); with a `control_variate` its variance falls, by a factor of 100 where the means differ, at a bias of O(1/L) unless
-    cross-fitted, and a mean below zero is clamped at zero (for the root only: `.solve` has it as `raw`). In one dimension it is W_p itself.
+    Estimated by the mean over `directions`; a distance in units of x for any fixed set of directions. The mean of W_p^p is
+    unbiased over directions (its
+    root is biased downward by O(1/L)); with a `control_variate` its variance falls, by a factor of 100 where the means differ,
+    at a bias of O(1/L) unless
+    cross-fitted, and a mean below zero is clamped at zero (for the root only: `.solve` has it as `raw`). In one dimension it
+    is W_p itself.
 
     Time L (n d + n log n), gradients included; memory that of the samples and of one group of projections, never n x L.
     Raises ValueError for too few directions for the control variate (3 for a single one, 5 for BothBounds).
@@ -139,7 +149,9 @@ class SlicedWasserstein(Discrepancy):
         if not isinstance(self.directions, Directions):
             raise TypeError(f"directions must be an object such as Uniform(100), got {self.directions!r}")
         if self.control_variate is not None and not isinstance(self.control_variate, ControlVariate):
-            raise TypeError(f"control_variate must be LowerBound(), UpperBound(), BothBounds() or None, got {self.control_variate!r}")
+            raise TypeError(
+                f"control_variate must be LowerBound(), UpperBound(), BothBounds() or None, got {self.control_variate!r}"
+            )
         plain = self.control_variate is None
         claims = Claims(metric=plain, degree=1.0, norm_power=1 if self.p == 1 and plain else None, random=True)
         object.__setattr__(self, "claims", claims)
@@ -181,7 +193,8 @@ class SlicedWasserstein(Discrepancy):
     ) -> SlicedEstimate:
         """The distance with the standard error and interval of its Monte Carlo mean over directions.
 
-        The error is that of the directions, the samples held fixed. It needs independent directions: for others it is None and the note says so.
+        The error is that of the directions, the samples held fixed. It needs independent directions: for others it is None and
+        the note says so.
         """
         pair = self._checked(x, y, a, b)
         theta = self._directions(pair.x.shape[-1], generator, pair.x)
@@ -192,9 +205,13 @@ class SlicedWasserstein(Discrepancy):
         if found is not None:
             shared |= {"gamma": found.gamma, "plain": found.plain.detach(), "variance_ratio": found.ratio}
         if theta.shape[-1] == 1:
-            return SlicedEstimate(**shared, standard_error=0.0, raw_error=0.0, note="one dimension: no directions to average over")
+            return SlicedEstimate(
+                **shared, standard_error=0.0, raw_error=0.0, note="one dimension: no directions to average over"
+            )
         if not self.directions.independent:
-            return SlicedEstimate(**shared, note="no standard error: these directions are not independent; repeat with other draws")
+            return SlicedEstimate(
+                **shared, note="no standard error: these directions are not independent; repeat with other draws"
+            )
         if count < 2:
             return SlicedEstimate(**shared, note="no standard error: a single direction")
         error = (costs.var(-1) / count if found is None else found.variance).sqrt()
@@ -209,7 +226,8 @@ class SlicedWasserstein(Discrepancy):
         )
 
     def pooled(self, z: Any, *, generator: torch.Generator | None = None) -> PooledStatistic:
-        """One draw of directions and one sort each; a pair of weight rows then costs one pass a direction. p = 1: signed rows too."""
+        """One draw of directions and one sort each; a pair of weight rows then costs one pass a direction. p = 1: signed rows
+        too."""
         cloud = sample(z, "z")
         if cloud.ndim != 2:
             raise ValueError(f"z must be one cloud of shape (N, d), got {tuple(cloud.shape)}")

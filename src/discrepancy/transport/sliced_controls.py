@@ -1,7 +1,9 @@
 """Control variates for sliced distances: quadratic functions of the direction whose mean over the sphere is known.
 
-For a direction theta uniform on the sphere E[theta theta^T] = I/d, hence E[theta^T S theta] = tr(S) / d for any matrix S. The bounds of
-the Gaussian distance between the projected samples are of this form: with the means xbar, ybar and the variances s1^2(theta), s2^2(theta) of the
+For a direction theta uniform on the sphere E[theta theta^T] = I/d, hence E[theta^T S theta] = tr(S) / d for any matrix S. The
+bounds of
+the Gaussian distance between the projected samples are of this form: with the means xbar, ybar and the variances s1^2(theta),
+s2^2(theta) of the
 projections (divided by n, under the samples' own weights)
 
     lower  (theta.(xbar - ybar))^2,                      mean |xbar - ybar|^2 / d
@@ -48,7 +50,8 @@ def _mean(x: Tensor, a: Tensor) -> Tensor:
 
 
 def _variances(theta: Tensor, x: Tensor, a: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """The variances of the projections (..., L) and their sum over coordinates (...): memory n min(d, L), never n L for many directions."""
+    """The variances of the projections (..., L) and their sum over coordinates (...): memory n min(d, L), never n L for many
+    directions."""
     centred = x - centre[..., None, :]
     weighted = a[..., None] * centred
     total = (weighted * centred).sum((-1, -2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +29,8 @@ class Wasserstein(Discrepancy):
 
     x (..., n) or (..., n, 1), y likewise; sizes and weights may differ. In units of x. W_1 is the area between the distribution
     functions. As a plug-in estimate of the distance between the laws it is biased upward by O(n^-1/2) near equality (p = 1).
-    Gradients in points and weights come from the same sort; at a tie the midpoint of the subdifferential is taken, at W_p = 0 zero.
+    Gradients in points and weights come from the same sort; at a tie the midpoint of the subdifferential is taken, at W_p = 0
+    zero.
     Raises ValueError for samples of more than one feature. n log n time, linear memory.
     Source: Vallender (1974); Peyre and Cuturi (2019), section 2.6.
     """
@@ -62,9 +62,7 @@ class Wasserstein(Discrepancy):
         cost = line_cost(u, v, a, b, self.p, equal_a=pair.uniform_a, equal_b=pair.uniform_b)
         return root(cost, self.p).to(pair.x.dtype).reshape(pair.batch)
 
-    def solve(
-        self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None
-    ) -> Estimate:
+    def solve(self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None) -> Estimate:
         """The value as an `Estimate`, exact for these samples (standard error 0); `bootstrap` gives the sampling error."""
         value = self(x, y, a, b, generator=generator)
         return Estimate(value, standard_error=0.0, method=f"{self!r}: quantile coupling", note="exact for the given samples")

@@ -1,0 +1,1 @@
+"""Entropic transport: epsilon, the problem, its solver, and the discrepancies built on them."""

@@ -1,0 +1,96 @@
+"""From a validated pair of samples to a batch of problems: one batch axis, a canonical order of the two sides, one epsilon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from discrepancy._validate import SamplePair
+from discrepancy.costs import Cost
+from discrepancy.transport.entropic.envelope import Dual
+from discrepancy.transport.entropic.epsilon import Epsilon, resolve
+from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, Potentials
+from discrepancy.transport.entropic.problem import Problem, point_problem
+
+
+def _comes_first(x: Tensor, y: Tensor) -> bool:
+    """Whether x precedes y: more rows first, then by the first entry that differs."""
+    if x.shape != y.shape:
+        return x.shape[-2:] > y.shape[-2:]
+    differs = (x != y).flatten()
+    if not bool(differs.any()):
+        return True
+    k = int(differs.int().argmax())
+    return bool(x.flatten()[k] > y.flatten()[k])
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Samples x (B, n, d), y (B, m, d), weights a (B, n), b (B, m), as differentiable views of what the user gave.
+
+    Under a symmetric cost the sides are put in an order that depends on the data only, so that exchanging the samples gives the
+    same bits; `swapped` says whether they were.
+    """
+
+    x: Tensor
+    y: Tensor
+    a: Tensor
+    b: Tensor
+    batch: torch.Size
+    swapped: bool
+    cost: Cost
+    solver: EntropicSolver
+
+    @classmethod
+    def of(cls, pair: SamplePair, cost: Cost, solver: EntropicSolver) -> Setting:
+        """The setting of a validated pair; ValueError if a point lies outside the cost's domain."""
+        cost.check(pair.x, "x")
+        cost.check(pair.y, "y")
+        d = pair.x.shape[-1]
+        x, y = (t.reshape(-1, t.shape[-2], d) for t in (pair.x, pair.y))
+        a, b = (w.reshape(-1, w.shape[-1]) for w in (pair.a, pair.b))
+        swapped = cost.symmetric and not _comes_first(
+            torch.cat([x.detach(), a.detach()[..., None]], -1), torch.cat([y.detach(), b.detach()[..., None]], -1)
+        )
+        if swapped:
+            x, y, a, b = y, x, b, a
+        return cls(x, y, a, b, pair.batch, swapped, cost, solver)
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a block of the backward pass may take."""
+        return min(int(self.solver.memory * 2**30), 64 << 20)
+
+    def cross(self) -> Problem:
+        """x against y."""
+        return point_problem(self.x, self.y, self.a, self.b, self.cost, self.solver.memory)
+
+    def epsilon(self, rule: Epsilon, problem: Problem) -> Tensor:
+        """The epsilon (B,) of this call, detached."""
+        mean = torch.zeros_like(problem.a[:, 0]) if isinstance(rule, int | float) else problem.mean_cost()
+        return resolve(rule, mean)
+
+    def dual(self, found: Potentials, epsilon: Tensor) -> Dual:
+        """Potentials as the envelope gradient takes them."""
+        return Dual(found.f, found.g, epsilon, self.cost, self.budget)
+
+    def against_itself(self, x: Tensor, a: Tensor, epsilon: Tensor) -> Potentials:
+        """The self problem of one side."""
+        problem = point_problem(x, x, a, a, self.cost, self.solver.memory)
+        return self.solver.solve_symmetric(problem, epsilon) if self.cost.symmetric else self.solver.solve(problem, epsilon)
+
+    def equal(self) -> Tensor:
+        """(B,): whether the two sides are the same weighted points in the same order."""
+        x, y, a, b = (t.detach() for t in (self.x, self.y, self.a, self.b))
+        if x.shape != y.shape:
+            return torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
+        return (x == y).flatten(1).all(1) & (a == b).all(1)
+
+    def shaped(self, value: Tensor) -> Tensor:
+        """A (B, ...) tensor in the user's batch shape and dtype."""
+        return value.to(self.x.dtype).reshape((*self.batch, *value.shape[1:]))
+
+
+__all__ = ["Setting"]

@@ -1,0 +1,176 @@
+"""Entropy-regularised optimal transport between samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from discrepancy._kinds import Claims, Discrepancy
+from discrepancy._results import TransportResult
+from discrepancy._validate import SamplePair, as_tensor, require_finite, weights
+from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
+from discrepancy.transport.entropic.certificate import certify
+from discrepancy.transport.entropic.envelope import entropic_value
+from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
+from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn, Potentials
+from discrepancy.transport.entropic.problem import MatrixProblem, Problem
+from discrepancy.transport.entropic.setting import Setting
+
+
+def check_options(discrepancy: Any) -> None:
+    """Raise TypeError or ValueError unless epsilon, cost and solver are what they must be; a function becomes a cost."""
+    check_epsilon(discrepancy.epsilon)
+    object.__setattr__(discrepancy, "cost", as_cost(discrepancy.cost))
+    if not isinstance(discrepancy.solver, EntropicSolver):
+        raise TypeError(f"solver must be an object such as LogSinkhorn(), got {discrepancy.solver!r}")
+
+
+def number(epsilon: Tensor) -> float:
+    """One epsilon as a float; ValueError for a batch of different ones."""
+    if bool((epsilon != epsilon[0]).any()):
+        raise ValueError(f"each of the {len(epsilon)} pairs of the batch chooses its own epsilon: resolve one pair at a time")
+    return float(epsilon[0])
+
+
+def transport_result(
+    problem: Problem, found: Potentials, epsilon: Tensor, value: Tensor, batch: torch.Size, swapped: bool
+) -> TransportResult:
+    """The result of a solve, with its certificate and the plan on request; sides exchanged back if they were."""
+    proof = certify(problem, found.f, found.g, epsilon)
+    f, g = (found.g, found.f) if swapped else (found.f, found.g)
+
+    def shaped(t: Tensor) -> Tensor:
+        return t.to(problem.dtype).reshape((*batch, *t.shape[1:]))
+
+    def plan() -> Tensor:
+        dense = torch.cat([p for _, p, _ in problem.plan_blocks(found.f, found.g, epsilon)], -2)
+        return shaped(dense.mT if swapped else dense)
+
+    def apply(v: Tensor) -> Tensor:
+        columns = v.double().expand(*batch, *v.shape[-2:]).reshape(-1, *v.shape[-2:])
+        pieces: list[Tensor] = []
+        total = torch.zeros(problem.b.shape[0], problem.b.shape[1], v.shape[-1], dtype=torch.float64, device=v.device)
+        for part, block, _ in problem.plan_blocks(found.f, found.g, epsilon):
+            if swapped:
+                total = total + torch.matmul(block.mT, columns[:, part])
+            else:
+                pieces.append(torch.matmul(block, columns))
+        return shaped(total if swapped else torch.cat(pieces, -2))
+
+    return TransportResult(
+        value=value,
+        cost=shaped(proof.cost),
+        f=shaped(f),
+        g=shaped(g),
+        marginal_error=proof.marginal_error.reshape(batch),
+        dual_gap=proof.dual_gap.reshape(batch),
+        iterations=found.iterations,
+        epsilon=epsilon.reshape(batch),
+        outcome=found.outcome,
+        _plan=plan,
+        _apply=apply,
+    )
+
+
+@dataclass(frozen=True)
+class Sinkhorn(Discrepancy):
+    """Entropic transport W_eps(x, y) = min_P <P, C> + epsilon KL(P | a x b) over couplings P of the two weighted samples.
+
+    In units of the cost; exceeds the transport cost by at most epsilon min(H(a), H(b)), and tends to it as epsilon falls to 0,
+    to <a x b, C> as it grows.
+    It is not zero at equality: `SinkhornDivergence` is. `.solve` also has the bare <P, C> (detached), the potentials, the plan,
+    its marginal error and a rigorous duality gap. Gradients in points and weights hold the optimal potentials fixed (envelope
+    theorem), and epsilon too
+    where it is chosen from the data. Potentials are defined for points of weight zero.
+    Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it costs are computed again in blocks,
+    forward and backward.
+    Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
+    """
+
+    epsilon: Epsilon = field(default_factory=RelativeEpsilon)
+    cost: Cost = field(default_factory=SquaredEuclidean)
+    solver: EntropicSolver = field(default_factory=LogSinkhorn)
+    claims: ClassVar[Claims] = Claims(zero_at_equality=False, degree=2.0)
+    references: ClassVar[tuple[str, ...]] = ("cuturi-2013", "peyre-cuturi-2019")
+
+    def __post_init__(self) -> None:
+        """Raise for options that make no sense; what is promised follows from the cost."""
+        check_options(self)
+        cost = self.cost
+        claims = Claims(
+            symmetric=cost.symmetric,
+            non_negative=not isinstance(cost, FunctionCost),
+            zero_at_equality=False,
+            translation_invariant=cost.translation_invariant,
+            degree=cost.degree if isinstance(self.epsilon, RelativeEpsilon) else None,
+        )
+        object.__setattr__(self, "claims", claims)
+
+    def _value(self, pair: SamplePair, generator: torch.Generator | None) -> Tensor:
+        """The regularised optimum over the batch."""
+        return self._solved(pair, None)[0]
+
+    def _solved(self, pair: SamplePair, start: TransportResult | None) -> tuple[Tensor, Setting, Problem, Potentials, Tensor]:
+        setting = Setting.of(pair, self.cost, self.solver)
+        problem = setting.cross()
+        epsilon = setting.epsilon(self.epsilon, problem)
+        initial = None
+        if start is not None:
+            given = start.f if setting.swapped else start.g
+            if given is None or given.shape != (*setting.batch, problem.b.shape[-1]):
+                raise ValueError("start must be the result of a problem of the same sizes, with its potentials")
+            initial = given.detach().reshape(-1, given.shape[-1])
+        found = self.solver.solve(problem, epsilon, start=initial)
+        found.outcome.warn(type(self).__name__, stacklevel=5)
+        value = entropic_value(setting.x, setting.y, setting.a, setting.b, setting.dual(found, epsilon))
+        return setting.shaped(value), setting, problem, found, epsilon
+
+    def solve(
+        self,
+        x: Any,
+        y: Any,
+        a: Any = None,
+        b: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        start: TransportResult | None = None,
+    ) -> TransportResult:
+        """The value (differentiable) with potentials, plan and certificate; `start`, an earlier result, is where the solver
+        begins.
+
+        A start is worth it where points moved little, as in a descent; annealing is then skipped.
+        """
+        value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b), start)
+        return transport_result(problem, found, epsilon, value, setting.batch, setting.swapped)
+
+    def solve_cost(self, C: Any, a: Any = None, b: Any = None) -> TransportResult:
+        """The same for a given cost matrix C (..., n, m) in place of points; the value is not differentiable.
+
+        Raises ValueError for a matrix or weights that do not fit or are not finite.
+        """
+        matrix = as_tensor(C, "C")
+        if matrix.ndim < 2 or 0 in matrix.shape:
+            raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+        require_finite(matrix, "C")
+        batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
+        left = weights(a, (*batch, n), "a", like=matrix).reshape(-1, n)
+        right = weights(b, (*batch, m), "b", like=matrix).reshape(-1, m)
+        problem = MatrixProblem(matrix.reshape(-1, n, m), left, right, matrix.dtype)
+        epsilon = resolve(self.epsilon, problem.mean_cost())
+        found = self.solver.solve(problem, epsilon)
+        found.outcome.warn(type(self).__name__)
+        value = (problem.a * found.f).sum(-1) + (problem.b * found.g).sum(-1)
+        return transport_result(problem, found, epsilon, value.to(matrix.dtype).reshape(batch), batch, False)
+
+    def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> Sinkhorn:
+        """The same with epsilon fixed at the number chosen for these samples."""
+        if not isinstance(self.epsilon, RelativeEpsilon):
+            return self
+        setting = Setting.of(self._checked(x, y, a, b), self.cost, self.solver)
+        return replace(self, epsilon=number(setting.epsilon(self.epsilon, setting.cross())))
+
+
+__all__ = ["Sinkhorn", "check_options", "number", "transport_result"]
