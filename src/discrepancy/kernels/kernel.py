@@ -13,6 +13,7 @@ from torch import Tensor
 
 from discrepancy._validate import positive
 from discrepancy.kernels.bandwidth import MedianHeuristic
+from discrepancy.kernels.first_order import first_order
 from discrepancy.kernels.separations import L1, SquaredEuclidean
 
 Pullback = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -153,8 +154,8 @@ class _Block(torch.autograd.Function):
         return values
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # whose wrapper has no named ctx
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @first_order
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
         gx, gy = ctx.pullback(grads[0])
         return None, gx, gy
 
