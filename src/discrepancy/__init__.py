@@ -44,6 +44,8 @@ _EXPORTS: dict[str, str] = {
     "NeymanChiSquared": "divergences",
     "LeCam": "divergences",
     "TotalVariation": "divergences",
+    # estimates from samples
+    "estimate": "estimation",
     # inference
     "bootstrap": "inference",
     "pairwise": "inference",
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
     from discrepancy.divergences import ReverseKL as ReverseKL
     from discrepancy.divergences import SquaredHellinger as SquaredHellinger
     from discrepancy.divergences import TotalVariation as TotalVariation
+    from discrepancy.estimation import estimate as estimate
     from discrepancy.inference import bootstrap as bootstrap
     from discrepancy.inference import pairwise as pairwise
     from discrepancy.inference import permutation_test as permutation_test

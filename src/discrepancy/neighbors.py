@@ -14,7 +14,7 @@ from discrepancy._validate import require_finite
 
 Engine = Literal["k-d tree", "blocked brute force"]
 
-_TREE_DIMENSION = 6  # above it a k-d tree visits most of its leaves and a matrix product is faster
+_TREE_DIMENSION = 10  # above it a k-d tree visits most of its leaves, and a matrix product with selection is faster
 _SLACK = 16  # candidates beyond k that the fast distances may confuse
 _BLOCK_BYTES = 64 * 2**20
 
@@ -40,7 +40,7 @@ def nearest_neighbors(
     """The k points nearest to each query in Euclidean distance, exactly; ties come in no particular order.
 
     With `exclude_self` queries and points are one sample, and each point is left out of its own list by its index, so that a
-    duplicate counts, at distance zero. `engine` None takes the k-d tree for CPU tensors of at most 6 dimensions. Not differentiable.
+    duplicate counts, at distance zero. `engine` None takes the k-d tree for CPU tensors of at most 10 dimensions. Not differentiable.
     Raises ValueError for shapes that do not fit, fewer than k candidates, and non-finite values.
     Time O((n + m) log m) with the tree in low dimension, else O(n m d); memory O(n k) beside blocks of 64 MiB.
     """

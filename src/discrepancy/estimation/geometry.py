@@ -85,11 +85,14 @@ class Space:
         if reference is not None and min(len(x), len(y)) > d + 1:
             fits = (FittedGaussian.fit(x), FittedGaussian.fit(y))
             nodes = ball_nodes(d, x)
-            negentropy = max(
-                _negentropy(s, own, fit, nodes, k) for s, own, fit in zip((x, y), (own_x, own_y), fits, strict=True)
-            )
+            negentropy = max(_negentropy(s, own, fit, nodes, k) for s, own, fit in zip((x, y), (own_x, own_y), fits, strict=True))
             weight = reference.weight(negentropy)
         return Space(x, y, k, own_x, own_y, weight, fits, nodes, tuple(notes))
+
+    @property
+    def dimension(self) -> int:
+        """The dimensions that the samples span."""
+        return self.x.shape[1]
 
     def describe(self) -> str:
         """The engine and the reference's weight, in words."""
