@@ -166,7 +166,7 @@ def test_chunks_are_the_table(tmp_path: Path, kind: str, rows: int) -> None:
         assert [t for c in chunks for t in c.columns[name].texts()] == column.texts()
     some = list(iterate(source, ["s", "f"], rows=rows))
     assert all(set(c.columns) == {"s", "f"} for c in some)
-    with pytest.raises(DataError, match="no column 'weigth'|no column"):
+    with pytest.raises(DataError, match="no column 'weigth'"):
         list(iterate(source, ["weigth"], rows=rows))
 
 

@@ -65,8 +65,6 @@ def level_cells(raw: RawColumn, side: Side, decision: Decision) -> list[str]:
     elif decision.codes and side.number is not None:
         form = side.number
         named = {c: _digits(form.plain(c)) if c else "" for c in distinct}
-    elif side.number is not None and decision.kind is Kind.CATEGORICAL and raw.family == "number":
-        return cells
     elif all(map(str.isascii, distinct)):
         return cells
     else:

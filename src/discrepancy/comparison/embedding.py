@@ -24,7 +24,7 @@ def load_embedding(folder: str, *, batch: int = 64, most_tokens: int = 256) -> C
         from transformers import AutoModel, AutoTokenizer
     except ModuleNotFoundError as error:
         raise OptionError(
-            f"embedding needs the package {error.name}: pip install transformers, or leave embedding out and compare length and characters"
+            f"embedding needs the package {error.name}: pip install transformers, or compare length and characters without it"
         ) from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)

@@ -27,8 +27,8 @@ class Evidence:
 
     `present`, `missing`: counts of cells. `families`: raw types seen. `numbers`, `instants`, `words`: what all present
     cells are at once, None where some cell is not. `number_share`, `instant_share`: how many of a few thousand cells are,
-    where not all. `distinct`: fingerprints of the distinct values among the first `counted` present cells (whole numbers
-    and text only). `letters`, `blanks`: characters and word breaks in the text, for telling words from sentences.
+    where not all. `distinct`: fingerprints of the distinct values among the first `counted` present cells (text, and
+    whole numbers). `letters`, `blanks`: characters and word breaks in the text, for telling words from sentences.
     """
 
     present: int
@@ -82,9 +82,10 @@ def gather(column: RawColumn, name: str = "") -> Evidence:
         facts |= _of_numbers(values)
     elif column.family == "boolean":
         facts["words"] = frozenset({"true"} if values.all() else {"false"} if not values.any() else {"true", "false"})
-    if facts.get("instants") is None and (column.is_text or column.family == "number"):
+    if column.is_text or column.family == "number":
         numbers = facts["numbers"]
-        if numbers is None or numbers.whole:
+        # Text is counted even where it is numbers so far: a later chunk may turn it into words.
+        if column.is_text or (numbers is not None and numbers.whole):
             head = RawColumn(values[:COUNTED], np.zeros(min(present, COUNTED), dtype=bool))
             facts |= {"distinct": np.unique(fingerprints(head)), "counted": head.rows}
     return Evidence(present, column.rows - present, padded=column.padded, **facts)

@@ -14,10 +14,20 @@ from discrepancy.comparison.model import Kind
 
 FEWEST_FOR_IDENTIFIER = 20  # below so many rows, all values being distinct says little
 # A name that says "this number names something". The last word of the name decides: zip_code, PULocationID, class.
-_CODE_WORDS = frozenset(
-    "id ids code codes zip zipcode postcode postal plz label labels class cluster uuid guid key sku isbn ean category type status".split()
-)
-_KEY_WORDS = frozenset("id ids uuid guid key index rowid idx".split())
+_KEY_WORDS = frozenset(["id", "ids", "uuid", "guid", "key", "index", "rowid", "idx"])
+_CODE_WORDS = _KEY_WORDS - {"index", "idx"} | {
+    "code",
+    "codes",
+    "zip",
+    "zipcode",
+    "postcode",
+    "postal",
+    "plz",
+    "sku",
+    "isbn",
+    "ean",
+}
+_CODE_WORDS |= {"label", "labels", "class", "cluster", "category", "type", "status"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +90,9 @@ def natures(evidence: Evidence) -> set[str]:
         can.add("instant")
     if evidence.numbers is not None:
         can.add("number")
-    # Plain numbers are no text, or every number would match every word; leading zeros are the spelling of a code.
-    if "text" in evidence.families and (evidence.numbers is None or evidence.numbers.padded):
+    # Numbers and dates are no text, or each would match every word; but leading zeros are the spelling of a code.
+    plain = evidence.numbers is not None and not evidence.numbers.padded
+    if "text" in evidence.families and not plain and evidence.instants is None:
         can.add("text")
     return can
 
@@ -158,7 +169,7 @@ def decide(
         return _of_numbers(name, pair, full, sides, notes)
     if "text" not in common:
         _refuse_or_accept_as_text(name, pair)
-        notes.append("text in one table, and only numbers in the other, were compared as levels")
+        notes.append("text in one table, and only numbers or dates in the other, were compared as levels")
     return _of_text(name, full, sides, notes)
 
 
@@ -196,7 +207,7 @@ def _of_numbers(
         return Decision(Kind.NUMERIC, sides, unit, tuple(notes))
     padded, words = any(f.padded for f in facts), words_of(name)
     last = words[-1] if words else ""
-    huge = any(max(abs(e.low), abs(e.high)) > EXACT for e in full if e.high >= e.low)
+    huge = any(max(abs(e.low), abs(e.high)) >= EXACT for e in full if e.high >= e.low)
     distinct = all(e.all_distinct for e in full) and max(e.present for e in full) >= FEWEST_FOR_IDENTIFIER
     if distinct and (padded or huge or last in _KEY_WORDS or name.startswith(("column ", "Unnamed")) or all(map(_dense, full))):
         return Decision(Kind.IDENTIFIER, sides, codes=True)
@@ -226,8 +237,9 @@ def _refuse_or_accept_as_text(name: str, pair: tuple[Evidence, Evidence]) -> Non
         other = can[1 - side]
         if "text" not in can[side]:
             continue
-        if "number" in other and 0.05 < pair[side].number_share < 0.9:
-            return
+        for nature, share in (("number", pair[side].number_share), ("instant", pair[side].instant_share)):
+            if nature in other and 0.05 < share < 0.9:
+                return
         expected = next((n for n in ("number", "instant", "boolean") if n in other), "")
         raise KindConflict(_sentence(name, can, side), side, "truth value" if expected == "boolean" else expected)
     raise KindConflict(_sentence(name, can, 1), 1, "")
@@ -268,7 +280,7 @@ def _of_text(name: str, full: list[Evidence], sides: tuple[Side, Side], notes: l
         sentences and letters >= 40 and levels > 50 and share > 0.1
     ):
         return Decision(Kind.TEXT, sides, notes=tuple(notes))
-    padded = any(e.numbers is not None and e.numbers.padded for e in full)
+    padded = all(e.numbers is not None for e in full)
     return Decision(Kind.CODE if padded else Kind.CATEGORICAL, sides, notes=tuple(notes))
 
 

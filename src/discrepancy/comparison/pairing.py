@@ -64,7 +64,7 @@ def _read(sources: tuple[Any, Any], options: Options, names: tuple[str, str]) ->
         if sum(need) > options.memory * GIB:
             big = shown[int(np.argmax(need))]
             raise DataError(
-                f"{big} with its partner would take about {_gib(sum(need))} in memory where {_gib(options.memory * GIB)} is allowed: "
+                f"{big} with its partner would take about {_gib(sum(need))} in memory, {_gib(options.memory * GIB)} is allowed: "
                 "compare a uniform sample with --sample 1000000, fewer columns with --columns, or allow more with --memory"
             )
         tables = [read_table(source, some, name=name) for source, some, name in zip(found, columns, names)]

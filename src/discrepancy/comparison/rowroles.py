@@ -49,7 +49,7 @@ def row_weights(
                 row = int(np.argmax(bad))
                 value = "" if what == "missing" else f" ({values[row]:g})"
                 raise DataError(
-                    f"{shown}: {int(bad.sum())} weight(s) in column {name!r} are {what}, the first in row {row + 1}{value}: {rule}"
+                    f"{shown}: {int(bad.sum())} weight(s) in column {name!r} are {what}, first in row {row + 1}{value}: {rule}"
                 )
         if not values.sum() > 0:
             raise DataError(f"{shown}: all weights in column {name!r} are zero: some row must count")

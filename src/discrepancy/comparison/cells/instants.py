@@ -13,8 +13,8 @@ _CLOCK = (
     r"(?:(?:T|t| +|, *)(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d{1,9})\d*)?)?"
     r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?(?: ?(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?"
 )
-_MONTHS = {m: i + 1 for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split())}
-_MONTH = r"(?P<month>(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*)\.?"
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"(?P<month>(?:{'|'.join(_MONTHS)})[a-z]*)\.?"
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -35,7 +35,7 @@ class InstantFormat:
         if found is None:
             return None
         year, month, day = found["year"], found["month"], found["day"]
-        number = _MONTHS.get(month[:3].lower()) if month[0].isalpha() else int(month)
+        number = _MONTHS.index(month[:3].lower()) + 1 if month[0].isalpha() else int(month)
         hour = int(found["hour"] or 0)
         if found["half"]:
             if not 1 <= hour <= 12:
@@ -45,7 +45,7 @@ class InstantFormat:
         leap_second = found["second"] == "60"
         try:
             moment = dt.datetime(
-                int(year), number or 0, int(day), 0 if day_over else hour, int(found["minute"] or 0),
+                int(year), number, int(day), 0 if day_over else hour, int(found["minute"] or 0),
                 59 if leap_second else int(found["second"] or 0),
             )  # fmt: skip
         except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,10 +46,9 @@ def array_column(values: np.ndarray) -> RawColumn | str:
 def _columns_of(values: np.ndarray, stem: str, where: str, *, alone: bool) -> dict[str, np.ndarray]:
     """An array's columns by name: fields of a structured one, x0, x1, ... of a matrix, itself if one-dimensional."""
     if isinstance(values, np.ma.MaskedArray):
-        if values.dtype.kind in "iu":
-            values = values.astype(np.float64)
-        fill = np.nan if values.dtype.kind == "f" else None
-        values = values.filled(fill) if fill is not None else np.where(values.mask, None, values.data.astype(object))
+        cells = np.asarray(values.data).astype(object)
+        cells[np.ma.getmaskarray(values)] = None
+        values = cells
     if values.dtype.names:
         if values.ndim != 1:
             raise DataError(f"{where} is a structured array of shape {values.shape}: expected one record a row")

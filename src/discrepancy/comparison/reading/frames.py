@@ -81,7 +81,7 @@ def frame_table(source: Any, name: str, columns: Sequence[str] | None = None) ->
 
     Column names become text. Raises DataError for duplicate names, no rows, no columns, `columns` that are not there.
     """
-    import narwhals as nw
+    import narwhals.stable.v2 as nw
 
     library = type(source).__module__.partition(".")[0]
     labels = getattr(source, "columns", None) if library == "pandas" else None

@@ -158,11 +158,10 @@ def _same_columns(first: RawTable, chunk: RawTable, part: Part) -> None:
         raise DataError(f"{where}, unlike {first.name}: the files of one table need the same columns")
     for column, raw in chunk.columns.items():
         other = first.columns.get(column)
-        if other is not None and not raw.empty and not other.empty:
-            if raw.family != other.family:
-                raise DataError(
-                    f"column {column!r} is {other.family} in {first.name} and {raw.family} in {part.name}: give it one type"
-                )
+        if other is not None and not raw.empty and not other.empty and raw.family != other.family:
+            raise DataError(
+                f"column {column!r} is {other.family} in {first.name} and {raw.family} in {part.name}: give it one type"
+            )
 
 
 def read_table(source: Any, columns: Sequence[str] | None = None, *, name: str | None = None) -> RawTable:

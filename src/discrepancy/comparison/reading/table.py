@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -14,9 +14,8 @@ from discrepancy.comparison.errors import DataError, listed
 # What stands for "no value" in text. The set that data frames have taught people to expect; case matters, so that the
 # element Na and the surname Null survive.
 MISSING_TOKENS = frozenset(
-    ["", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "Null", "None", "NaN", "nan", "NAN"]
-    + ["-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NaT"]
-)
+    ("", "NA", "N/A", "n/a", "<NA>", "#N/A", "#N/A N/A", "#NA", "NULL", "null", "Null", "None")
+) | frozenset(("NaN", "nan", "NAN", "-NaN", "-nan", "NaT", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"))
 # Text up to this width is kept as fixed-width bytes: a byte a character instead of 50 a string, and vectorised tests.
 NARROW = 40
 _IN_NUMBER = np.zeros(256, dtype=bool)
