@@ -15,9 +15,9 @@ class ControlledMean(Result):
     """A mean corrected by control variates, with what the correction did.
 
     `value` (...,) the corrected mean (it may be negative where the values are not); `plain` the uncorrected mean; `gamma`
-    (..., K) the coefficients used
-    (the mean over folds when cross-fitted); `variance` and `plain_variance` the estimated variances of the two means for
-    independent draws, and `ratio` the first over the second (1 where the plain variance is zero).
+    (..., K) the coefficients used (the mean over folds when cross-fitted); `variance` and `plain_variance` the estimated
+    variances of the two means for independent draws, and `ratio` the first over the second (1 where the plain variance is
+    zero).
     """
 
     value: Tensor

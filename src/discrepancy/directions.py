@@ -96,10 +96,9 @@ class Orthogonal(Directions):
 class QuasiMonteCarlo(Directions):
     """Low-discrepancy directions, randomised so that each is uniform.
 
-    d = 2: equally spaced angles on a half circle (opposite directions see the same), turned by a random angle. d = 3: a spiral
-    of equal areas
-    under a random rotation. Otherwise a scrambled Sobol sequence through the normal quantile function, normalised.
-    Source: Nguyen, Bariletto and Ho (2024).
+    d = 2: equally spaced angles on a half circle (opposite directions see the same), turned by a random angle. d = 3: a
+    spiral of equal areas under a random rotation. Otherwise a scrambled Sobol sequence through the normal quantile
+    function, normalised. Source: Nguyen, Bariletto and Ho (2024).
     """
 
     count: int = 100
@@ -146,11 +145,10 @@ def hadamard_transform(x: Tensor) -> Tensor:
 class Hadamard(Directions):
     """Rows of products of random sign flips and Walsh-Hadamard transforms: nearly uniform, in d log d each.
 
-    With K the next power of two after d, a block is (H D1)(H D2)(H D3) of size K; its first d columns, normalised row by row,
-    give up to K directions. Their second moment is exactly I/d when d is a power of two (else within the
-    fluctuation of the row norms); the law is uniform only in the limit of large d (for d = 2 it has 4 axes): prefer
-    `Orthogonal` below a few hundred dimensions.
-    Source: Zilca and Mendelson (2026).
+    With K the next power of two after d, a block is (H D1)(H D2)(H D3) of size K; its first d columns, normalised row by
+    row, give up to K directions. Their second moment is exactly I/d when d is a power of two (else within the fluctuation
+    of the row norms); the law is uniform only in the limit of large d (for d = 2 it has 4 axes): prefer `Orthogonal` below
+    a few hundred dimensions. Source: Zilca and Mendelson (2026).
     """
 
     count: int = 100

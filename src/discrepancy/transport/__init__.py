@@ -4,6 +4,8 @@ from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
+from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
+from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
 from discrepancy.transport.wasserstein import Wasserstein
@@ -15,6 +17,10 @@ __all__ = [
     "EntropicSolver",
     "LogSinkhorn",
     "LowerBound",
+    "MapNetwork",
+    "MongeGap",
+    "MongeGapResult",
+    "NeuralMap",
     "RelativeEpsilon",
     "Sinkhorn",
     "SinkhornDivergence",

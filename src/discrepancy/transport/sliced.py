@@ -106,10 +106,8 @@ class SlicedEstimate(Estimate):
     """A sliced distance with its Monte Carlo error over directions.
 
     `raw` is the mean of W_p^p over directions before clamping at zero and taking the root (with control variates it can be
-    slightly
-    negative), `raw_error` its standard error, `directions` their number; with control variates `gamma` holds the coefficients,
-    `plain` the
-    uncorrected mean of W_p^p, and `variance_ratio` the estimated variance after over before.
+    slightly negative), `raw_error` its standard error, `directions` their number; with control variates `gamma` holds the
+    coefficients, `plain` the uncorrected mean of W_p^p, and `variance_ratio` the estimated variance after over before.
     """
 
     raw: Number = 0.0
@@ -125,11 +123,9 @@ class SlicedWasserstein(Discrepancy):
     """The sliced Wasserstein distance SW_p = (E_theta W_p^p(theta.x, theta.y))^(1/p), theta uniform on the unit sphere.
 
     Estimated by the mean over `directions`; a distance in units of x for any fixed set of directions. The mean of W_p^p is
-    unbiased over directions (its
-    root is biased downward by O(1/L)); with a `control_variate` its variance falls, by a factor of 100 where the means differ,
-    at a bias of O(1/L) unless
-    cross-fitted, and a mean below zero is clamped at zero (for the root only: `.solve` has it as `raw`). In one dimension it
-    is W_p itself.
+    unbiased over directions (its root is biased downward by O(1/L)); with a `control_variate` its variance falls, by a
+    factor of 100 where the means differ, at a bias of O(1/L) unless cross-fitted, and a mean below zero is clamped at zero
+    (for the root only: `.solve` has it as `raw`). In one dimension it is W_p itself.
 
     Time L (n d + n log n), gradients included; memory that of the samples and of one group of projections, never n x L.
     Raises ValueError for too few directions for the control variate (3 for a single one, 5 for BothBounds).

@@ -1,10 +1,8 @@
 """Control variates for sliced distances: quadratic functions of the direction whose mean over the sphere is known.
 
-For a direction theta uniform on the sphere E[theta theta^T] = I/d, hence E[theta^T S theta] = tr(S) / d for any matrix S. The
-bounds of
-the Gaussian distance between the projected samples are of this form: with the means xbar, ybar and the variances s1^2(theta),
-s2^2(theta) of the
-projections (divided by n, under the samples' own weights)
+For a direction theta uniform on the sphere E[theta theta^T] = I/d, hence E[theta^T S theta] = tr(S) / d for any matrix S.
+The bounds of the Gaussian distance between the projected samples are of this form: with the means xbar, ybar and the
+variances s1^2(theta), s2^2(theta) of the projections (divided by n, under the samples' own weights)
 
     lower  (theta.(xbar - ybar))^2,                      mean |xbar - ybar|^2 / d
     upper  lower + s1^2(theta) + s2^2(theta),            mean (|xbar - ybar|^2 + tr S1 + tr S2) / d.

@@ -27,12 +27,11 @@ def check_order(p: float) -> float:
 class Wasserstein(Discrepancy):
     """The metric W_p between weighted samples on the line: W_p^p = int_0^1 |F^-1(t) - G^-1(t)|^p dt; W_inf is the largest gap.
 
-    x (..., n) or (..., n, 1), y likewise; sizes and weights may differ. In units of x. W_1 is the area between the distribution
-    functions. As a plug-in estimate of the distance between the laws it is biased upward by O(n^-1/2) near equality (p = 1).
-    Gradients in points and weights come from the same sort; at a tie the midpoint of the subdifferential is taken, at W_p = 0
-    zero.
-    Raises ValueError for samples of more than one feature. n log n time, linear memory.
-    Source: Vallender (1974); Peyre and Cuturi (2019), section 2.6.
+    x (..., n) or (..., n, 1), y likewise; sizes and weights may differ. In units of x. W_1 is the area between the
+    distribution functions. As a plug-in estimate of the distance between the laws it is biased upward by O(n^-1/2) near
+    equality (p = 1). Gradients in points and weights come from the same sort; at a tie the midpoint of the subdifferential
+    is taken, at W_p = 0 zero. Raises ValueError for samples of more than one feature. n log n time, linear memory. Source:
+    Vallender (1974); Peyre and Cuturi (2019), section 2.6.
     """
 
     p: float = 1

@@ -24,9 +24,9 @@ class Certificate:
 def certify(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor) -> Certificate:
     """Three passes over the plan; nothing quadratic is kept.
 
-    The plan is made feasible as Altschuler, Weed and Rigollet (2017) do: rows, then columns, are scaled down to their weights,
-    and what is missing is added as a
-    product. Its primal value bounds the optimum from above, the dual value of (f, g) from below.
+    The plan is made feasible as Altschuler, Weed and Rigollet (2017) do: rows, then columns, are scaled down to their
+    weights, and what is missing is added as a product. Its primal value bounds the optimum from above, the dual value of
+    (f, g) from below.
     """
     a, b = problem.a, problem.b
     cost, columns = torch.zeros_like(epsilon), torch.zeros_like(b)

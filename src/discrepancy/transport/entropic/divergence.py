@@ -38,15 +38,12 @@ class SinkhornDivergence(Discrepancy):
     """S_eps(x, y) = W_eps(x, y) - W_eps(x, x) / 2 - W_eps(y, y) / 2, with W_eps the entropic transport value of `Sinkhorn`.
 
     In units of the cost. Symmetric to the bit and exactly zero at equality; non-negative for costs with a positive-definite
-    exp(-c / eps) (all named ones but
-    PowerCost(p > 2)), where a value below zero is solver error and returned as zero. It tends to the transport cost as epsilon
-    falls to 0 and to an energy
-    distance (half of it, MMD with kernel -c) as epsilon grows. As an estimate between laws it is biased upward at equality by
-    O(1/n).
-    One epsilon serves the three problems. Gradients in points and weights hold the potentials fixed (envelope theorem), and
-    epsilon where it is chosen from the data.
-    Time: one cross problem (a few dozen passes) and two self problems (10-15 passes); memory as `Sinkhorn`.
-    Source: Genevay, Peyre and Cuturi (2018); Feydy et al. (2019).
+    exp(-c / eps) (all named ones but PowerCost(p > 2)), where a value below zero is solver error and returned as zero. It
+    tends to the transport cost as epsilon falls to 0 and to an energy distance (half of it, MMD with kernel -c) as epsilon
+    grows. As an estimate between laws it is biased upward at equality by O(1/n). One epsilon serves the three problems.
+    Gradients in points and weights hold the potentials fixed (envelope theorem), and epsilon where it is chosen from the
+    data. Time: one cross problem (a few dozen passes) and two self problems (10-15 passes); memory as `Sinkhorn`. Source:
+    Genevay, Peyre and Cuturi (2018); Feydy et al. (2019).
     """
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
@@ -136,9 +133,8 @@ class SinkhornDivergence(Discrepancy):
     def pooled(self, z: Any, *, generator: torch.Generator | None = None) -> PooledStatistic:
         """The cost matrix of z and epsilon once; weight rows are then solved in batches on their supports.
 
-        RelativeEpsilon takes its share of the mean cost between two independent points of z. Where the matrix does not fit the
-        memory budget,
-        rows are solved one by one on their points.
+        RelativeEpsilon takes its share of the mean cost between two independent points of z. Where the matrix does not fit
+        the memory budget, rows are solved one by one on their points.
         """
         cloud = sample(z, "z").detach()
         if cloud.ndim != 2:

@@ -1,8 +1,7 @@
 """Gradients of optimal values by the envelope theorem: the optimal potentials are held fixed, no iteration is unrolled.
 
-For W(x, y, a, b) = max_{f,g} ...: dW/da_i = f_i, dW/db_j = g_j, and dW/dx is the gradient of sum_ij P_ij c(x_i, y_j) at fixed
-plan P,
-accumulated over blocks of rows, so that nothing of size n m is formed above the memory budget.
+For W(x, y, a, b) = max_{f,g} ...: dW/da_i = f_i, dW/db_j = g_j, and dW/dx is the gradient of sum_ij P_ij c(x_i, y_j) at
+fixed plan P, accumulated over blocks of rows, so that nothing of size n m is formed above the memory budget.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from discrepancy.transport.entropic.problem import Problem, Rows
 # A change of a potential by more than this many epsilons in one step leaves the region where the quadratic model means anything.
 _LONGEST = 8.0
 _CONJUGATE_LIMIT = 500
+# Share of the mean cost at which annealing starts: above it the plan is nearly a product and the first sweep is as good.
+_START = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,13 @@ class EntropicSolver(Protocol):
 class LogSinkhorn:
     """Log-domain Sinkhorn with annealing and Newton steps; stops when the plan's L1 marginal error is below `tolerance`.
 
-    epsilon falls from half the mean cost by the factor `annealing`, potentials extrapolated from level to level; at each level
-    one Sinkhorn
-    sweep, then Newton steps on the semi-dual g -> max_f (rows exact) by conjugate gradients with a line search. A measure
-    against itself takes averaged sweeps
-    instead, which contract by 1/3 at every epsilon.
-    tolerance None: 1e-6, or 1e-4 for float32 samples. Computes in float64 whatever the samples. `max_iterations` counts passes
-    over all pairs, conjugate-gradient products included; `memory` (GiB) bounds what is quadratic: 16 bytes a pair if they fit,
-    else
-    costs are computed again at each pass in blocks. Time: 10-30 passes of n m for epsilon of 5 % of the mean cost, a few
-    hundred at 0.02 %.
-    Source: Cuturi (2013); Peyre and Cuturi (2019), section 4.4.
+    epsilon falls from a fifth of the mean cost by the factor `annealing`, potentials extrapolated from level to level; at
+    each level one Sinkhorn sweep, then Newton steps on the semi-dual g -> max_f (rows exact) by conjugate gradients with a
+    line search. A measure against itself takes averaged sweeps instead, which contract by 1/3 at every epsilon. tolerance
+    None: 1e-6, or 1e-4 for float32 samples. Computes in float64 whatever the samples. `max_iterations` counts passes over
+    all pairs, conjugate-gradient products included; `memory` (GiB) bounds what is quadratic: 16 bytes a pair if they fit,
+    else costs are computed again at each pass in blocks. Time: 10-30 passes of n m for epsilon of 5 % of the mean cost, a
+    few hundred at 0.02 %. Source: Cuturi (2013); Peyre and Cuturi (2019), section 4.4.
     """
 
     tolerance: float | None = None
@@ -91,7 +89,7 @@ class LogSinkhorn:
         if start is not None:
             g = run.sweep(start.double(), epsilon)
         else:
-            level = torch.maximum(problem.mean_cost() / 2, epsilon)
+            level = torch.maximum(_START * problem.mean_cost(), epsilon)
             g, before = torch.zeros_like(problem.b), None
             while bool((level > epsilon).any()) and run.left > 0:
                 g = run.newton(run.sweep(g, level), level, 0.01, 6)[0]
@@ -186,7 +184,7 @@ class _Run:
         columns = rows.columns
         # The shift vanishes with the error, so that convergence stays superlinear, and steadies the first steps.
         diagonal = columns * (1 + 0.1 * error[:, None])
-        inner = torch.maximum(diagonal - rows.squares, 1e-12 * columns)
+        inner = torch.maximum(diagonal - self.problem.squares(), 1e-12 * columns)
         scale = torch.where(inner > 0, 1 / torch.where(inner > 0, inner, torch.ones_like(inner)), torch.zeros_like(inner))
         enough = error * torch.maximum(0.3 * error.sqrt(), 0.1 * goal / error.clamp_min(1e-300)).clamp_max(0.1)
         x = torch.zeros_like(residual)

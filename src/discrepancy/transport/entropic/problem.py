@@ -25,12 +25,10 @@ _KEPT_BYTES = 16
 
 @dataclass(frozen=True)
 class Rows:
-    """One pass over the problem at given g: f (B, n) makes the rows of the plan exact; its column sums (B, m), the sums
-    sum_i a_i Q_ij^2 of the row-normalised plan Q (the diagonal of the Newton system), and the dual value (B,)."""
+    """One pass over the problem at given g: f (B, n) makes the rows of the plan exact; its column sums (B, m); the dual (B,)."""
 
     f: Tensor
     columns: Tensor
-    squares: Tensor
     dual: Tensor
 
 
@@ -47,6 +45,7 @@ class Problem:
         self.a, self.b, self.dtype = a.detach().double(), b.detach().double(), dtype
         self.log_a, self.log_b = self.a.log(), self.b.log()
         self._plan: Tensor | None = None
+        self._squares: Tensor | None = None
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Row ranges with their costs (B, rows, m)."""
@@ -81,7 +80,8 @@ class Problem:
         """One pass: f, column sums, the diagonal of the Newton system and the dual value at (f, g); keeps Q where memory
         allows."""
         e = epsilon[:, None, None]
-        found, columns, squares = [], torch.zeros_like(self.b), torch.zeros_like(self.b)
+        found, columns = [], torch.zeros_like(self.b)
+        self._squares = None if self.kept else torch.zeros_like(self.b)
         if self.kept and self._plan is None:  # one buffer serves all passes
             self._plan = torch.empty(*self.a.shape, self.b.shape[-1], dtype=self.a.dtype, device=self.a.device)
         for part, cost in self.blocks():
@@ -93,12 +93,20 @@ class Problem:
             found.append(-epsilon[:, None] * (top + size.log())[..., 0])
             weight = self.a[:, None, part]
             columns += torch.matmul(weight, share)[:, 0]
-            squares += torch.matmul(weight, share.square())[:, 0]
             if self._plan is not None:
                 self._plan[:, part] = share
+            if self._squares is not None:
+                self._squares += torch.matmul(weight, share.square_())[:, 0]
         f = torch.cat(found, -1)
         self._at = (f, g, epsilon)
-        return Rows(f, columns, squares, (self.a * f).sum(-1) + (self.b * g).sum(-1))
+        return Rows(f, columns, (self.a * f).sum(-1) + (self.b * g).sum(-1))
+
+    def squares(self) -> Tensor:
+        """sum_i a_i Q_ij^2 (B, m) at the last evaluation: with the column sums, the diagonal of the Newton system."""
+        if self._squares is not None:
+            return self._squares
+        assert self._plan is not None
+        return torch.matmul(self.a[:, None], self._plan.square())[:, 0]
 
     def normal_product(self, v: Tensor) -> Tensor:
         """Q^T (a * (Q v)) for v (B, m) at the last evaluation; Q is formed again block by block where it is not kept."""

@@ -79,15 +79,12 @@ def transport_result(
 class Sinkhorn(Discrepancy):
     """Entropic transport W_eps(x, y) = min_P <P, C> + epsilon KL(P | a x b) over couplings P of the two weighted samples.
 
-    In units of the cost; exceeds the transport cost by at most epsilon min(H(a), H(b)), and tends to it as epsilon falls to 0,
-    to <a x b, C> as it grows.
-    It is not zero at equality: `SinkhornDivergence` is. `.solve` also has the bare <P, C> (detached), the potentials, the plan,
-    its marginal error and a rigorous duality gap. Gradients in points and weights hold the optimal potentials fixed (envelope
-    theorem), and epsilon too
-    where it is chosen from the data. Potentials are defined for points of weight zero.
-    Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it costs are computed again in blocks,
-    forward and backward.
-    Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
+    In units of the cost; exceeds the transport cost by at most epsilon min(H(a), H(b)), and tends to it as epsilon falls to
+    0, to <a x b, C> as it grows. It is not zero at equality: `SinkhornDivergence` is. `.solve` also has the bare <P, C>
+    (detached), the potentials, the plan, its marginal error and a rigorous duality gap. Gradients in points and weights
+    hold the optimal potentials fixed (envelope theorem), and epsilon too where it is chosen from the data. Potentials are
+    defined for points of weight zero. Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it
+    costs are computed again in blocks, forward and backward. Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
     """
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)

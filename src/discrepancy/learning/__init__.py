@@ -1,0 +1,5 @@
+"""The one training loop."""
+
+from discrepancy.learning.training import Training
+
+__all__ = ["Training"]

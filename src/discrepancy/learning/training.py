@@ -1,0 +1,74 @@
+"""The one training loop: Adam on a loss that a closure computes, with a record of its terms and an end to NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from discrepancy._results import NumericalError
+from discrepancy._validate import positive
+
+# One step's loss, and the terms to record by name.
+Step = Callable[[int], tuple[Tensor, Mapping[str, Tensor | float]]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Adam for `steps` steps, the learning rate falling along a cosine to `final_share` of its start.
+
+    `record_every` is the stride of the record. Raises ValueError for options out of range.
+    """
+
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    final_share: float = 0.1
+    record_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        for name in ("steps", "record_every"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        positive(self.learning_rate, "learning_rate")
+        if not 0 <= self.final_share <= 1:
+            raise ValueError(f"final_share must lie in [0, 1], got {self.final_share!r}")
+
+    def records(self, step: int) -> bool:
+        """Whether this step is recorded: every `record_every`-th, and the last."""
+        return step % self.record_every == 0 or step == self.steps - 1
+
+    def run(self, parameters: Iterable[nn.Parameter], step: Step) -> dict[str, list[float]]:
+        """Minimise; returns the recorded terms by name, with "step" and "loss".
+
+        Raises NumericalError naming the step if the loss or a gradient is not finite.
+        """
+        weights = list(parameters)
+        optimiser = torch.optim.Adam(weights, lr=self.learning_rate)
+        history: dict[str, list[float]] = {"step": [], "loss": []}
+        for k in range(self.steps):
+            share = self.final_share + (1 - self.final_share) * (1 + math.cos(math.pi * k / self.steps)) / 2
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * share
+            optimiser.zero_grad(set_to_none=True)
+            loss, terms = step(k)
+            if not math.isfinite(float(loss.detach())):
+                raise NumericalError(f"training step {k}: the loss is {float(loss.detach())}; lower the learning rate")
+            loss.backward()
+            bad = sum(int((~torch.isfinite(w.grad)).sum()) for w in weights if w.grad is not None)
+            if bad:
+                raise NumericalError(f"training step {k}: {bad} gradient entries are not finite; lower the learning rate")
+            optimiser.step()
+            if self.records(k):
+                history["step"].append(k)
+                history["loss"].append(float(loss.detach()))
+                for name, value in terms.items():
+                    history.setdefault(name, []).append(float(value))
+        return history
+
+
+__all__ = ["Step", "Training"]

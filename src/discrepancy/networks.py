@@ -1,0 +1,52 @@
+"""Small neural networks, described by frozen objects and built when the sizes are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from discrepancy._validate import generator_or_default
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A fully connected network: `depth` hidden layers of `width` units, `activation` between them, a linear layer at the end."""
+
+    width: int = 128
+    depth: int = 3
+    activation: Callable[[], nn.Module] = nn.GELU
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless width and depth are at least 1."""
+        for name in ("width", "depth"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+    def build(
+        self, inputs: int, outputs: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None
+    ) -> nn.Sequential:
+        """The network from R^inputs to R^outputs; weights and biases of a layer with k inputs are uniform on +-1/sqrt(k)."""
+        sizes = [inputs, *[self.width] * self.depth, outputs]
+        source = generator_or_default(generator)
+        layers: list[nn.Module] = []
+        for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+            linear = nn.Linear(fan_in, fan_out, dtype=dtype)
+            bound = 1 / math.sqrt(fan_in)
+            with torch.no_grad():
+                # Drawn from the caller's generator, so that a seed fixes the network; torch's own initialisation takes the
+                # global one.
+                linear.weight.uniform_(-bound, bound, generator=source)
+                linear.bias.uniform_(-bound, bound, generator=source)
+            layers.append(linear)
+            if k < self.depth:
+                layers.append(self.activation())
+        return nn.Sequential(*layers)
+
+
+__all__ = ["MLP"]
