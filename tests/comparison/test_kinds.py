@@ -72,7 +72,7 @@ def test_detected_kinds(tmp_path: Path, name: str, cells: list[str], kind: Kind)
     pair = pair_of(tmp_path, cells, name=name)
     if kind is Kind.TEXT:
         derived = [c for c in pair.columns if c.source == name]
-        assert [c.name for c in derived][0] == f"{name}: length"
+        assert next(c.name for c in derived) == f"{name}: length"
         return
     assert only(pair, name).kind is kind
 
@@ -132,10 +132,10 @@ def test_all_missing_fits_any_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "two", "says"),
     [
-        (cycle("1", "2.5"), cycle("1", "2.5")[:50] + ["unknown"] + cycle("1", rows=69), "cur.csv has 'unknown' in row 51"),
-        (cycle("1", "2.5")[:50] + ["unknown"] + cycle("1", rows=69), cycle("1", "2.5"), "ref.csv has 'unknown' in row 51"),
+        (cycle("1", "2.5"), [*cycle("1", "2.5")[:50], "unknown", *cycle("1", rows=69)], "cur.csv has 'unknown' in row 51"),
+        ([*cycle("1", "2.5")[:50], "unknown", *cycle("1", rows=69)], cycle("1", "2.5"), "ref.csv has 'unknown' in row 51"),
         (cycle("1", "2"), cycle("a", "b"), "numbers in the reference and text in the current table"),
-        (cycle("2024-01-05"), cycle("2024-01-05") + ["soon"], "cur.csv has 'soon' in row 121"),
+        (cycle("2024-01-05"), [*cycle("2024-01-05"), "soon"], "cur.csv has 'soon' in row 121"),
         (cycle("2024-01-05"), cycle("5", "7"), "dates or times in the reference and numbers in the current table"),
         (cycle("2024-01-05"), cycle("2024-02-30"), "cur.csv has '2024-02-30' in row 1"),
     ],
@@ -183,7 +183,7 @@ def test_overrides(tmp_path: Path) -> None:
     assert only(pair_of(tmp_path, cycle("10", "9", "1.50"), kinds={"x": "categorical"})).levels == ("1.50", "9", "10")
     assert only(pair_of(tmp_path, numbers, kinds={"x": "numeric"})).kind is Kind.NUMERIC
     assert pair_of(tmp_path, numbers, kinds={"x": "identifier"}).left_out["x"] == "identifier"
-    assert [c.source for c in pair_of(tmp_path, numbers, kinds={"x": "text"}).columns][0] == "x"
+    assert next(c.source for c in pair_of(tmp_path, numbers, kinds={"x": "text"}).columns) == "x"
     identifiers = [f"u{i}" for i in range(ROWS)]
     assert len(only(pair_of(tmp_path, identifiers, kinds={"x": "categorical"})).levels or ()) == ROWS
     for unit in (1, 1000, 10**6, 10**9):

@@ -157,7 +157,7 @@ def test_text_columns_are_replaced_by_what_is_derived() -> None:
     one = [f"The {i}th of many long and different remarks, made on day {i * 7}" for i in range(60)]
     pair = read_pair({**A, "remark": one}, {**B, "remark": [t.upper() + "!" for t in one[:50]]}, Options())
     derived = [c for c in pair.columns if c.source == "remark"]
-    assert [c.name for c in derived][0] == "remark: length"
+    assert next(c.name for c in derived) == "remark: length"
     assert {c.name.split(": ")[1] for c in derived} == {"length", "letters", "capitals", "digits", "spaces", "signs"}
     assert derived[0].unit == "characters"
     assert "remark" not in [c.name for c in pair.columns]

@@ -11,6 +11,7 @@ import json
 import lzma
 import sys
 import time
+import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from discrepancy.comparison.errors import DataError, OptionError
 from discrepancy.comparison.model import Kind, Options
 from discrepancy.comparison.pairing import read_pair
 from discrepancy.comparison.reading import estimate_bytes, iterate, read_table
+from discrepancy.comparison.sampling import reservoir
 
 TEXT = 'name,weight,note\nÉlan,1.5,"a, ""b"""\n Zoë ,NA,"two\nlines"\nAna,-3e2,\n'
 
@@ -69,6 +71,20 @@ def test_the_line_that_spreadsheets_write(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("sep=;\na;b\n1,5;x\n2,5;y\n")
     table = read_table(tmp_path / "t.csv")
     assert table.columns["a"].texts() == ["1,5", "2,5"]
+
+
+def test_tables_of_numbers_divided_by_spaces(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("  a   b c  \n 1.5  -2 3\n 4   5 6e3 \n\n")
+    table = read_table(tmp_path / "t.txt")
+    assert {name: column.texts() for name, column in table.columns.items()} == {
+        "a": ["1.5", "4"],
+        "b": ["-2", "5"],
+        "c": ["3", "6e3"],
+    }
+    np.savetxt(tmp_path / "s.txt", np.eye(3), header="x y z", comments="")
+    assert list(read_table(tmp_path / "s.txt").columns) == ["x", "y", "z"]
+    (tmp_path / "n.txt").write_text("full name\nAnna Smith\nBo Li\n")
+    assert list(read_table(tmp_path / "n.txt").columns) == ["full name"], "words are one column"
 
 
 def test_unnamed_columns_and_number_headers_are_noted(tmp_path: Path) -> None:
@@ -325,6 +341,27 @@ def test_large_files_are_refused_or_sampled(tmp_path: Path) -> None:
     pair = read_pair(path, path, Options(memory=1e-4, sample=500))
     assert (pair.rows_reference, pair.rows_current) == (500, 500)
     assert "uniform sample of 500 of its 20,000 rows" in pair.notes[0]
+
+
+def test_chunks_take_the_memory_of_a_chunk(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.gz"
+    with gzip.open(path, "wt", compresslevel=1) as handle:
+        handle.write("a,b,c\n")
+        for start in range(0, 40_000, 1_000):
+            handle.write("".join(f"{i}.25,word{i % 50},{i * 7919}\n" for i in range(start, start + 1_000)))
+    tracemalloc.start()
+    try:
+        assert sum(chunk.rows for chunk in iterate(path, rows=1_000)) == 40_000
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        sample, rows = reservoir(iterate(path, rows=1_000), 500, 0, "reference")
+        sampling_peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (sample.rows, rows) == (500, 40_000)
+    # Read whole, the table takes 40,000 x 3 cells: some 7 MB as Python strings.
+    assert peak < 3e6
+    assert sampling_peak < 3e6
 
 
 def test_speed_of_a_usual_file(tmp_path: Path) -> None:

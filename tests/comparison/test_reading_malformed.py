@@ -79,6 +79,7 @@ FILES: list[tuple[str, bytes | Callable[[], bytes], str]] = [
     ("text_after_quote.csv", b'a,b\n1,"x"y\n', "line 2: text follows a closing quote"),
     ("duplicate_names.csv", b"a,b,a\n1,2,3\n", "columns 1 and 3 are both named 'a'"),
     ("duplicate_after_strip.csv", b"a, a\n1,2\n", "columns 1 and 2 are both named 'a'"),
+    ("no_header.csv", b"1.5,0,0\n2.5,1,0\n", "so it is no header: add one"),
     ("nul.csv", b"a,b\n1,2\n3,\x004\n", "line 3: a NUL byte"),
     ("control.csv", b"a,b\n1,\x07\n", "line 2: a control character"),
     ("random.csv", bytes(np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8)), "line"),

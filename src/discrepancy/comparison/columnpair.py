@@ -14,8 +14,9 @@ from discrepancy.comparison.conversion import level_cells, ordered_column, poole
 from discrepancy.comparison.derived import derived_pairs
 from discrepancy.comparison.errors import DataError, OptionError
 from discrepancy.comparison.evidence import Evidence
-from discrepancy.comparison.kinds import Decision, KindConflict, decide
+from discrepancy.comparison.kinds import Decision, decide
 from discrepancy.comparison.model import Column, ColumnPair, Kind, Options
+from discrepancy.comparison.natures import KindConflict
 from discrepancy.comparison.reading.table import RawColumn
 
 _FEWEST_IN_TIME = 5  # rows a table below which an order in time is chance

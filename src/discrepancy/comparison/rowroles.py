@@ -7,8 +7,9 @@ import numpy as np
 from discrepancy.comparison.conversion import ordered_column
 from discrepancy.comparison.errors import DataError, OptionError, closest
 from discrepancy.comparison.evidence import gather
-from discrepancy.comparison.kinds import KindConflict, decide
+from discrepancy.comparison.kinds import decide
 from discrepancy.comparison.model import Kind
+from discrepancy.comparison.natures import KindConflict
 from discrepancy.comparison.reading.table import RawTable
 
 

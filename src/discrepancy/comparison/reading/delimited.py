@@ -32,7 +32,8 @@ _STARTS = (
 def sniff(head: str) -> str:
     """The delimiter of a text's first lines: the one under which most rows have the header's number of fields, over one.
 
-    Candidates are comma, semicolon, tab and vertical bar; a comma where none splits the header (a single column).
+    Candidates are comma, semicolon, tab and vertical bar; where none of them splits the header, runs of spaces if they
+    make a table of numbers; else a comma (a single column).
     """
     best, best_score = ",", (0.0, 0)
     # The last line of the head may be cut; a quoted newline makes csv join lines, so let csv do the splitting.
@@ -49,7 +50,17 @@ def sniff(head: str) -> str:
         score = (sum(len(row) == width for row in rows) / len(rows), width)
         if score > best_score:
             best, best_score = delimiter, score
-    return best
+    return " " if best_score[1] == 0 and _spaced(head) else best
+
+
+def _spaced(head: str) -> bool:
+    """Whether spaces divide every line into as many fields as the header has, mostly numbers: no sentence does."""
+    lines = head.splitlines()[:50]
+    rows = [line.split() for line in (lines[:-1] if len(head) >= _HEAD else lines) if line.strip()]
+    if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return False
+    cells = [cell for row in rows[1:] for cell in row]
+    return sum(map(_is_number, cells)) > len(cells) / 2
 
 
 def _is_number(cell: str) -> bool:
@@ -115,15 +126,20 @@ def iterate_delimited(part: Part, columns: Sequence[str] | None = None, rows: in
             text.readline()
             head = head[declared.end() :]
         delimiter = declared.group(1) if declared else "\t" if part.format == "tsv" else sniff(head)
-        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+        # Runs of spaces are one delimiter: those after the first are initial spaces of the next field.
+        lines = (line.rstrip(" \r\n") + "\n" for line in text) if delimiter == " " else text
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
         try:
             header = _header(reader, name)
         except csv.Error as error:
             raise _malformed(error, name, 1, reader.line_num) from None
+        numbers = all(_is_number(cell) for cell in header)
+        if numbers and len(set(header)) < len(header):
+            raise DataError(f"{name}: the first line holds only numbers, some of them twice, so it is no header: add one")
         names, notes = unique_names(header, name)
         if facts.note:
             notes.append(facts.note)
-        if all(_is_number(cell) for cell in header):
+        if numbers:
             notes.append(f"{name}: the first line holds only numbers and was read as the header; add one if it is data.")
         chosen = list(range(len(names)))
         if columns is not None:

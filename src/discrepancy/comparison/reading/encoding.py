@@ -71,7 +71,7 @@ def text_facts(handle: BinaryIO, name: str) -> TextFacts:
         for bad, what in ((block.find(b"\0"), "a NUL byte"), (_first(_CONTROL, block), "a control character")):
             if bad >= 0:
                 raise DataError(
-                    f"{name}, line {_line_of(handle, size + bad)}: {what}, so that the file is binary or damaged: export it as text again"
+                    f"{name}, line {_line_of(handle, size + bad)}: {what}, so the file is binary or damaged: export it as text"
                 )
         if not block.isascii():
             if broken is None:
