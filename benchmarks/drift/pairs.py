@@ -25,7 +25,9 @@ def census() -> pd.DataFrame:
     """Census employment of one year with a model's score, without identifiers and the labels that came later."""
     data = pd.read_parquet(path("employment-reference"))
     keep = [c for c in data.columns if c not in ("id", "year", "prediction", "employed")]
-    return data[keep]
+    data = data[keep]
+    # As text: with a pandas categorical, levels that a sample does not contain would count as cells of a table elsewhere.
+    return data.astype({c: str for c in data.columns if data[c].dtype == "category"})
 
 
 def plant(current: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, list[str]]:
@@ -61,6 +63,7 @@ def main(folder: Path) -> None:
         add("planted", i, source.iloc[rows[:2400]], current, planted)
 
     later = pd.read_parquet(path("employment-analysis"))[list(source.columns)]
+    later = later.astype({c: source[c].dtype for c in source.columns})
     add("real_employment", 0, source, later, None)
     weather = pd.DataFrame(table("seattle-weather"))
     numbers = ["precipitation", "temp_max", "temp_min", "wind"]
