@@ -152,6 +152,8 @@ def test_multipliers_exactly_when_one_table_is_weighted():
     assert null(w, None) == null(None, w) == null(w, flat) == "multiplier"
     assert null(w, w) == null(None, None) == null(flat, None) == "permutation"
     assert null(w, None, frequency_weights=True) == "permutation"
+    counted = make_units(table(x, x, weights_reference=w), Options(frequency_weights=True))
+    assert (counted.count_reference, counted.count_current) == (1275, 50)  # the rows that the rows stand for
 
 
 def test_dependence_in_file_order_is_warned_of_once_and_independence_is_not():
@@ -172,8 +174,8 @@ def test_bad_requests_are_refused():
     ids = np.arange(30)
     with pytest.raises(ValueError, match="--cluster and --block"):
         make_units(table(np.zeros(30), np.zeros(30), cluster_reference=ids, cluster_current=ids), Options(block=3))
-    with pytest.raises(ValueError, match="at least 1 row, got 0"):
-        make_units(table(np.zeros(30), np.zeros(30)), Options(block=0))
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        Options(block=0)
 
 
 @given(st.integers(30, 400), st.integers(30, 400), st.integers(3, 25), st.integers(0, 2**63))

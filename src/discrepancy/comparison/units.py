@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from discrepancy.comparison.errors import OptionError
 from discrepancy.comparison.model import ColumnPair, Kind, Options, TablePair, Units
 from discrepancy.comparison.streams import row_keys
 
@@ -28,12 +29,12 @@ def make_units(table: TablePair, options: Options) -> Units:
     of one size where the smaller table has over 20,000 units, else rows. The null is by permutation; by multipliers if
     exactly one table is weighted, or if clusters differ in size between the tables, since then units are not exchangeable.
     Time O(rows log rows), memory O(rows) where rows are not units themselves.
-    Raises ValueError if both clusters and blocks are asked for, or a block length is below one.
+    Raises OptionError if both clusters and blocks are asked for.
     """
     n, m = table.rows_reference, table.rows_current
     notes: list[str] = []
     if table.cluster_reference is not None and options.block is not None:
-        raise ValueError("--cluster and --block both say which rows move together: give one of them")
+        raise OptionError("--cluster and --block both say which rows move together: give one of them")
     null = "multiplier" if _weighted(table.weights_reference) != _weighted(table.weights_current) else "permutation"
     if options.frequency_weights:
         null = "permutation"  # such weights count rows: they say nothing about how a row was drawn
@@ -47,7 +48,9 @@ def make_units(table: TablePair, options: Options) -> Units:
         units, block_notes = _blocks(table, options)
         notes += block_notes
     else:
-        units = Units(n, m)
+        counted = (table.weights_reference, table.weights_current) if options.frequency_weights else (None, None)
+        stand_for = [rows if w is None else round(float(np.sum(w))) for rows, w in zip((n, m), counted, strict=True)]
+        units = Units(stand_for[0], stand_for[1])
         warning = _order_warning(table)
         if warning:
             notes.append(warning)
@@ -141,9 +144,7 @@ def _blocks(table: TablePair, options: Options) -> tuple[Units, list[str]]:
                 "expect false flags in 6 to 9 % of null columns, not 5 %"
             )
     else:
-        length = int(options.block)  # type: ignore[arg-type]
-        if length < 1:
-            raise ValueError(f"the block length must be at least 1 row, got {length}")
+        length = int(options.block or 1)
     counts = [max(1, rows // length) if rows else 0 for rows in (n, m)]
     ids = [np.arange(rows, dtype=np.int64) * k // max(rows, 1) for rows, k in zip((n, m), counts, strict=True)]
     return Units(counts[0], counts[1], ids[0], ids[1], kind="blocks", block_length=length), notes

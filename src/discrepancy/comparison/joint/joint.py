@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from discrepancy.comparison.columns.combined import isoperimetric_tail
 from discrepancy.comparison.joint.attribution import column_shares, typical_rows
 from discrepancy.comparison.joint.classifier import separation
 from discrepancy.comparison.joint.dependence import PairChanges, pair_changes
@@ -29,6 +30,7 @@ DELTA_COLUMN = 0.02  # the columns' default minimum effect, to which the two abo
 DELTA_SEPARATION = 0.01  # 2 AUC - 1 of a shift by 0.02 sd
 _TAIL_UNITS = 100  # below, the Gaussian tail is not trusted
 _MOST_PAIRS = 200
+_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -226,14 +228,10 @@ def _combine(members: list[_Member], units: int) -> _Combined:
 
 
 def gaussian_tail(values: np.ndarray, null: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """A bound on P(M* >= z_j) beyond the 95 % point t0 of the draws (R, J): 1 - Phi(1.645 + (z_j - t0)/sigma); 1 below t0.
+    """The isoperimetric bound on P(M* >= z_j) beyond the 95 % point of the draws (R, J); 1 below it.
 
     z_j and M* are standardised by the draws; sigma is the largest `spread` (J,) in units of its member's null deviation.
-    A norm of Gaussian noise is Lipschitz in it, so its tail beyond any quantile is at most that of one Gaussian.
-    Source: Borell (1975); Sudakov and Tsirelson (1974).
     """
-    from scipy.special import ndtr
-
     mean, sd = null.mean(0), null.std(0)
     alive = sd > 0
     scale = np.where(alive, sd, 1.0)
@@ -241,8 +239,7 @@ def gaussian_tail(values: np.ndarray, null: np.ndarray, spread: np.ndarray) -> n
     sigma = float((spread / scale)[alive].max())
     z = np.where(alive, (values - mean) / scale, -np.inf)
     # Never 0: the bound is asymptotic, and a p-value of 0 would claim certainty.
-    beyond = np.maximum(ndtr(-1.6448536 - np.maximum(z - t0, 0.0) / sigma), np.finfo(np.float64).tiny)
-    return np.where(z > t0, beyond, 1.0)
+    return np.array([max(isoperimetric_tail(float(v) - t0, sigma), _TINY) if v > t0 else 1.0 for v in z])
 
 
 def _listed(representation: Representation, changes: PairChanges, delta: float, level: float) -> tuple[dict[str, Any], ...]:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from discrepancy.comparison.columns.ray import PATHS, Ray
 from discrepancy.comparison.joint.features import FACTORS, MIDDLE
 from discrepancy.comparison.joint.null import Null
 from discrepancy.comparison.streams import stream
 
-_PATHS = 400
-_RAY = 33
 _Z = 1.959964
 
 
@@ -94,30 +93,16 @@ def norm_interval(gap: np.ndarray, noise: np.ndarray, p_plain: float, seed: int)
     """The 95 % interval of |true difference|, where the observed one is `gap` (p,) and `noise` (units, p) are the terms
     whose random combinations sum g_u noise_u, g standard normal, are its error.
 
-    high = T + 1.96 se, se that of the linear functional gap/T: valid near zero too, since the norm is convex. low = t T at
-    the smallest t at which P(|t gap + B| >= T) reaches 0.025 (1 + rho(t)), rho(t) = min(1, 2 P(|B| >= median |t gap + B|)):
-    all 5 % on the low side at t = 0, where an upper error is impossible, 2.5 % far from zero (the idea of Feldman and
-    Cousins 1998). low = 0 where the plain test of this distance does not reject at 5 %.
+    high = T + 1.96 se, se that of the linear functional gap/T: valid near zero too, since the norm is convex. low = t T by
+    the ray |t gap + B|; 0 where the plain test of this distance does not reject at 5 %.
     """
     T = float(np.linalg.norm(gap))
     if T == 0.0:
-        largest = math.sqrt(float((noise**2).sum()))
-        return 0.0, _Z * largest
-    se = float(np.linalg.norm(noise @ gap)) / T
-    high = T + _Z * se
+        return 0.0, _Z * math.sqrt(float((noise**2).sum()))
+    high = T + _Z * float(np.linalg.norm(noise @ gap)) / T
     if p_plain > 0.05:
         return 0.0, high
-    B = stream(seed, "joint", "interval").standard_normal((_PATHS, len(noise))) @ noise
+    B = stream(seed, "joint", "interval").standard_normal((PATHS, len(noise))) @ noise
     along, squared = B @ gap, (B**2).sum(1)
-    grid = np.linspace(0.0, 1.0 + 5.0 * se / T, _RAY)
-    paths = np.sqrt(np.maximum(grid[:, None] ** 2 * T * T + 2 * grid[:, None] * along + squared, 0.0))
-    reach = (paths >= T - 1e-12).mean(1)
-    rho = np.minimum(1.0, 2 * (paths[0][None, :] >= np.median(paths, axis=1)[:, None]).mean(1))
-    margin = reach - 0.025 * (1 + rho)
-    inside = np.flatnonzero(margin >= 0)
-    first = int(inside[0]) if len(inside) else _RAY - 1
-    if first == 0:
-        return 0.0, high
-    step = margin[first] - margin[first - 1]
-    t = grid[first - 1] + (grid[first] - grid[first - 1]) * (-margin[first - 1] / step if step > 0 else 0.0)
-    return float(t * T), high
+    ray = Ray(lambda t: np.sqrt(np.maximum(t * t * T * T + 2 * t * along + squared, 0.0))[:, None], np.array([T]))
+    return ray.low() * T, high
