@@ -349,19 +349,21 @@ def test_chunks_take_the_memory_of_a_chunk(tmp_path: Path) -> None:
         handle.write("a,b,c\n")
         for start in range(0, 40_000, 1_000):
             handle.write("".join(f"{i}.25,word{i % 50},{i * 7919}\n" for i in range(start, start + 1_000)))
+    peaks = []
     tracemalloc.start()
     try:
-        assert sum(chunk.rows for chunk in iterate(path, rows=1_000)) == 40_000
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.reset_peak()
-        sample, rows = reservoir(iterate(path, rows=1_000), 500, 0, "reference")
-        sampling_peak = tracemalloc.get_traced_memory()[1]
+        for work in (
+            lambda: sum(chunk.rows for chunk in iterate(path, rows=1_000)),
+            lambda: reservoir(iterate(path, rows=1_000), 500, 0, "reference")[1],
+            lambda: read_table(path).rows,
+        ):
+            tracemalloc.reset_peak()
+            assert work() == 40_000
+            peaks.append(tracemalloc.get_traced_memory()[1])
     finally:
         tracemalloc.stop()
-    assert (sample.rows, rows) == (500, 40_000)
-    # Read whole, the table takes 40,000 x 3 cells: some 7 MB as Python strings.
-    assert peak < 3e6
-    assert sampling_peak < 3e6
+    # The first two hold a chunk and a block of the file (1 MiB, and as much decoded), whatever the table's length.
+    assert max(peaks[:2]) < 4e6 < 8e6 < peaks[2]
 
 
 def test_speed_of_a_usual_file(tmp_path: Path) -> None:
