@@ -138,8 +138,8 @@ def _settle(
         if not todo:
             break
         for key in todo:
-            more = min(draws[key] * _GROWTH, MOST_DRAWS)
-            found = again(key, more) if more > draws[key] else None
+            more = draws[key] * _GROWTH
+            found = again(key, more) if more <= MOST_DRAWS else None
             if found is None:
                 spent.add(key)
             else:
