@@ -21,6 +21,8 @@ _EXPORTS: dict[str, str] = {
     "Outcome": "_results",
     "NumericalError": "_results",
     "ConvergenceWarning": "_results",
+    "DataError": "comparison.errors",
+    "OptionError": "comparison.errors",
     "register": "_registry",
     # transport
     "Wasserstein": "transport",
@@ -51,6 +53,10 @@ _EXPORTS: dict[str, str] = {
     "pairwise": "inference",
     "permutation_test": "inference",
     "cite": "_registry",
+    # two data sets, a verdict
+    "compare": "comparison.front",
+    "ComparisonReport": "comparison.report",
+    "Options": "comparison.model",
 }
 
 __all__ = sorted([*_EXPORTS, "__version__"])
@@ -78,6 +84,11 @@ if TYPE_CHECKING:
     from discrepancy._results import Outcome as Outcome
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
+    from discrepancy.comparison.errors import DataError as DataError
+    from discrepancy.comparison.errors import OptionError as OptionError
+    from discrepancy.comparison.front import compare as compare
+    from discrepancy.comparison.model import Options as Options
+    from discrepancy.comparison.report import ComparisonReport as ComparisonReport
     from discrepancy.divergences import KL as KL
     from discrepancy.divergences import Alpha as Alpha
     from discrepancy.divergences import ChiSquared as ChiSquared

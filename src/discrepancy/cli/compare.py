@@ -54,21 +54,17 @@ def _block(given: str | None) -> int | str | None:
 
 def settle(config: Path | None, **given: Any) -> Options:
     """The options: what is typed wins over the TOML file, and the file over the defaults."""
-    from dataclasses import fields, replace
+    from discrepancy.comparison.front import settled
 
-    from discrepancy.comparison.model import Options
-
-    if config is None:
-        options = Options()
-    else:
-        from discrepancy.comparison.config import load_config
-
-        options = load_config(config)
     typed = {key: value for key, value in given.items() if value is not None}
-    known = {f.name for f in fields(Options)}
+    if config is None:
+        return settled(None, typed)
+    from discrepancy.comparison.config import load_config
+
+    options = load_config(config)
     if "kinds" in typed:
         typed["kinds"] = {**options.kinds, **typed["kinds"]}
-    return replace(options, **{key: value for key, value in typed.items() if key in known})
+    return settled(options, typed)
 
 
 def compare(

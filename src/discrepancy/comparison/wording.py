@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Literal
 
 from discrepancy.comparison import facts
 from discrepancy.comparison.model import ColumnResult, JointResult, Kind
-from discrepancy.comparison.render.numbers import NONE, figures, interval, moment, p_value, printable, quantity, share, signed
+from discrepancy.comparison.render.numbers import (
+    NONE,
+    SECONDS,
+    SHARE,
+    figures,
+    interval,
+    moment,
+    p_value,
+    printable,
+    quantity,
+    share,
+    signed,
+)
 
 if TYPE_CHECKING:
     from discrepancy.comparison.report import ComparisonReport
@@ -62,8 +74,11 @@ def tone(result: ColumnResult) -> Tone:
 
 
 def rank(result: ColumnResult) -> tuple[int, float]:
-    """Sort key: drift first, the largest size first within a verdict."""
+    """Sort key: drift first, the largest size first within a verdict; a change in missing cells counts as its share."""
     size = result.size if result.size is not None else -1.0
+    gone, come = result.missing.get("reference"), result.missing.get("current")
+    if gone is not None and come is not None:
+        size = max(size, abs(come - gone))
     return (_ORDER.index(tone(result)), -size)
 
 
@@ -71,8 +86,14 @@ def _plural(n: int, one: str) -> str:
     return f"{n:,} {one}" if n == 1 else f"{n:,} {one}s"
 
 
-def _names(results: list[tuple[str | None, ColumnResult]], most: int = 4) -> str:
-    labels = [f"{printable(r.name, 40)} ({printable(g, 20)})" if g is not None else printable(r.name, 40) for g, r in results]
+def _names(results: list[tuple[str | None, ColumnResult]], groups: int, most: int = 4) -> str:
+    """The columns of some results, each once, in order; with groups, in how many of them or in which one."""
+    where: dict[str, list[str]] = {}
+    for group, r in results:
+        where.setdefault(printable(r.name, 40), []).append("" if group is None else printable(group, 20))
+    labels = list(where)
+    if groups:
+        labels = [f"{name} ({in_[0] if len(in_) == 1 else f'{len(in_)} of {groups} groups'})" for name, in_ in where.items()]
     shown = labels[:most]
     if len(labels) > most:
         return ", ".join(shown) + f" and {len(labels) - most:,} more"
@@ -90,9 +111,8 @@ def headline(report: ComparisonReport) -> Headline:
     what = "column comparisons" if report.groups else "columns"
     if report.drift and flagged:
         all_small = all(r.small for _, r in flagged) and not joint
-        title = f"Drift in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged)}"
-        if all_small:
-            title = f"Drift, and shown to be small, in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged)}"
+        kind = "Drift, and shown to be small," if all_small else "Drift"
+        title = f"{kind} in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged, len(report.groups))}"
         return Headline("small" if all_small else "drift", title, _rest(len(cleared), len(open_), bool(joint)))
     if report.drift:
         title = "Drift in the joint distribution, in no column by itself"
@@ -136,6 +156,8 @@ def what_changed(result: ColumnResult) -> str:
     gone, come = result.missing.get("reference"), result.missing.get("current")
     if result.driver == "missing" and gone is not None and come is not None:
         parts.append(f"missing {share(gone)} → {share(come)}")
+        if not result.low:  # the values themselves may not have changed at all
+            return parts[0]
     ordered, levels = facts.ordered(result), facts.levels(result)
     if ordered is not None:
         parts += _moved(result, ordered)
@@ -153,17 +175,15 @@ def _moved(result: ColumnResult, seen: facts.OrderedFacts) -> list[str]:
     if a is None or b is None:
         return []
     clock = result.kind is Kind.DATETIME
-    if a != b:
-        if clock:
-            return [
-                f"median {moment(a, abs(b - a))} → {moment(b, abs(b - a))}"
-                if abs(b - a) >= 10 * 86400
-                else f"median {signed(b - a, 's')}"
-            ]
-        return [f"median {figures(a)} → {figures(b)}"]
     one, other = seen.moments
-    if one.sd and other.sd and abs(other.sd / one.sd - 1) > 0.02:
+    # A median that explains little of the distance is not what changed; a spread that did change is.
+    aside = result.distance is None or abs(b - a) < 0.25 * result.distance
+    if aside and one.sd and other.sd and abs(other.sd / one.sd - 1) > 0.02:
         return [f"spread × {figures(other.sd / one.sd)}"]
+    if a != b and clock and abs(b - a) < 10 * 86400:
+        return [f"median {signed(b - a, 's')}"]
+    if a != b:
+        return [f"median {moment(a, abs(b - a))} → {moment(b, abs(b - a))}" if clock else f"median {figures(a)} → {figures(b)}"]
     if one.mean is not None and other.mean is not None and one.mean != other.mean and not clock:
         return [f"mean {figures(one.mean)} → {figures(other.mean)}"]
     return ["same median"]
@@ -192,7 +212,8 @@ def how_far(result: ColumnResult) -> str:
     text = quantity(result.distance, result.unit)
     if result.low is None and result.high is None:
         return f"{text} (no interval)"
-    return f"{text} ({interval(result.low, result.high, result.unit)})"
+    inner = result.unit if result.unit in SECONDS or result.unit.startswith(SHARE) else ""  # these choose their own unit
+    return f"{text} ({interval(result.low, result.high, inner)})"
 
 
 def how_sure(result: ColumnResult) -> str:

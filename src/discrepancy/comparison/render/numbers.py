@@ -18,8 +18,8 @@ _SPANS = (
     ("milliseconds", 1e-3),
     ("microseconds", 1e-6),
 )
+SHARE = "share"  # "share of rows", "share of characters": shown in per cent
 SECONDS = ("s", "second", "seconds")
-SHARES = ("share", "share of rows", "shares", "share of mass")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F}
 
@@ -94,7 +94,7 @@ def quantity(x: float | None, unit: str = "") -> str:
     if unit in SECONDS:
         name, length = span_unit(x)
         return f"{figures(x / length)} {name}"
-    if unit in SHARES:
+    if unit.startswith(SHARE):
         return share(x)
     return f"{figures(x)} {printable(unit, 40)}".rstrip()
 
@@ -106,7 +106,7 @@ def interval(low: float | None, high: float | None, unit: str = "") -> str:
     if unit in SECONDS:
         name, length = span_unit(max(abs(low or 0.0), abs(high or 0.0)))
         low, high, unit = (None if low is None else low / length), (None if high is None else high / length), name
-    if unit in SHARES:
+    if unit.startswith(SHARE):
         return f"{share(low).removesuffix(' %')} to {share(high)}"
     return f"{figures(low)} to {figures(high)} {printable(unit, 40)}".rstrip()
 

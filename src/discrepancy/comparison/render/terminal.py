@@ -107,6 +107,6 @@ def show(report: ComparisonReport, file: IO[str] | None = None, *, color: bool =
         out.print(Text(f"Note: {printable(note, 600)}"))
     if report.left_out:
         names = list(report.left_out.items())
-        listed = "; ".join(f"{printable(n, 40)} ({printable(why, 100)})" for n, why in names[:8])
+        listed = "; ".join(f"{printable(n, 40)}: {printable(why, 100)}" for n, why in names[:8])
         more = f"; and {len(names) - 8:,} more" if len(names) > 8 else ""
-        out.print(Text(f"Left out: {listed}{more}."))
+        out.print(Text(f"Left out. {listed}{more}."))
