@@ -44,6 +44,10 @@ class _Distribution:
         """The mass of values < t."""
         return self.mass.gather(-1, torch.searchsorted(self.knots, t, right=False))
 
+    def restored(self, at_knots: Tensor) -> Tensor:
+        """Values at the knots in the order of the sample. (Look-ups in ascending order are several times faster.)"""
+        return torch.empty_like(at_knots).scatter_(-1, self.order, at_knots)
+
 
 class LineEnergy(torch.autograd.Function):
     """2 sum_k (F - G)(z_k)^2 (z_{k+1} - z_k) over the merged knots z; `LineEnergy.apply(x, a, y, b)` -> (B,).
@@ -62,14 +66,14 @@ class LineEnergy(torch.autograd.Function):
         areas = heights[:, :-1] * gaps
         gradients: list[Tensor | None] = [None] * 4
         if ctx.needs_input_grad[0]:
-            gradients[0] = -2 * a * (F.at(x) - G.at(x) + (F.before(x) - G.before(x)))
+            gradients[0] = -2 * a * F.restored(F.at(F.knots) - G.at(F.knots) + (F.before(F.knots) - G.before(F.knots)))
         if ctx.needs_input_grad[2]:
-            gradients[2] = 2 * b * (F.at(y) - G.at(y) + (F.before(y) - G.before(y)))
+            gradients[2] = 2 * b * G.restored(F.at(G.knots) - G.at(G.knots) + (F.before(G.knots) - G.before(G.knots)))
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[3]:
             # The influence of mass at t: 4 int_t^inf (F - G), as a sum over the gaps above t.
             above = torch.cat([4 * areas.flip(-1).cumsum(-1).flip(-1), areas.new_zeros(len(areas), 1)], -1)
-            gradients[1] = above.gather(-1, torch.searchsorted(knots, x))
-            gradients[3] = -above.gather(-1, torch.searchsorted(knots, y))
+            gradients[1] = F.restored(above.gather(-1, torch.searchsorted(knots, F.knots)))
+            gradients[3] = -G.restored(above.gather(-1, torch.searchsorted(knots, G.knots)))
         ctx.gradients = gradients
         return 2 * (areas * heights[:, :-1]).sum(-1)
 

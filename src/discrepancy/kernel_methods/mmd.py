@@ -34,13 +34,13 @@ class MMD(Discrepancy):
 
     Cost O((n + m)^2 d), blocks in float64; memory O((n + m) d), backward pass included; differentiable once.
     Raises TypeError if kernel is no kernel, ValueError if memory is not positive or the unbiased form has one point a side.
-    Source: Gretton et al. (2012), lemma 6 and equation 5.
+    Source: Gretton et al. (2012), lemma 6 and the two estimates that follow it; the standard error: Sutherland et al. (2017).
     """
 
     kernel: Kernel = field(default_factory=Gaussian)
     biased: bool = False
     memory: float = field(default=1.0, kw_only=True)
-    references: ClassVar[tuple[str, ...]] = ("gretton-2012",)
+    references: ClassVar[tuple[str, ...]] = ("gretton-2012", "sutherland-2017", "garreau-2017")
 
     def __post_init__(self) -> None:
         if not isinstance(self.kernel, Kernel):

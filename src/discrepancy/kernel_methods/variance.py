@@ -9,7 +9,7 @@ adds 2 V2 in expectation; so (plug-in V1) - (plug-in V2) estimates V1 + V2, at e
 from it. It is noisy at equality and may be negative; the standard error is the root of the larger of it and of V2, which the
 variance is never below. Measured with 40 and 30 points: the estimate of V1 + V2 is unbiased to 2 % (weights: 11 %); the median of
 the standard error is within 5 % of the truth; at equality its mean square is 1.5 to 1.7 times the variance, for it errs upwards.
-Source: Hoeffding (1948); the case of equal weights and sizes agrees with Sutherland et al. (2017), section 3.
+Source: Hoeffding (1948) for the decomposition; for equal weights compare Sutherland et al. (2017).
 """
 
 from __future__ import annotations

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from discrepancy._validate import positive
+
+# Weights are equal, and a sum of weights is one half, up to this much rounding.
+_ROUNDING = 1e-12
 
 
 class Separation(Protocol):
@@ -36,7 +40,7 @@ class MedianHeuristic:
     1,000 points is within 2 or 3 % of that of all. Time and memory O(limit^2), 4 MB at the default.
 
     Raises ValueError if factor is not positive or limit is below 2.
-    Source: Gretton et al. (2012), section 8; Garreau, Jitkrittum and Kanagawa (2017).
+    Source: Gretton et al. (2012); Garreau, Jitkrittum and Kanagawa (2017).
     """
 
     factor: float = 1.0
@@ -50,19 +54,42 @@ class MedianHeuristic:
     def choose(self, z: Tensor, w: Tensor, separation: Separation) -> Tensor:
         """The bandwidth of a pooled weighted sample z (..., N, d), w (..., N), as a detached float64 tensor (...)."""
         with torch.no_grad():
-            batch, d = z.shape[:-2], z.shape[-1]
-            rows = z.detach().reshape(-1, z.shape[-2], d)
-            masses = w.detach().expand(z.shape[:-1]).reshape(-1, z.shape[-2]).double()
-            chosen = [self._one(p, m, separation) for p, m in zip(rows, masses, strict=True)]
-            return torch.tensor(chosen, dtype=torch.float64, device=z.device).reshape(batch)
+            n, d = z.shape[-2:]
+            rows = z.detach().reshape(-1, n, d)
+            if z.device.type != "mps":  # which has no float64
+                rows = rows.double()
+            masses = w.detach().expand(z.shape[:-1]).reshape(-1, n).to(rows.dtype)
+            chosen = torch.zeros(len(rows), dtype=rows.dtype, device=z.device)
+            if 1 < n <= self.limit and bool(((masses - masses[:, :1]).abs() <= _ROUNDING * masses[:, :1]).all()):
+                chosen = self._of_equal_weights(rows, separation)
+            for k in (chosen == 0).nonzero().flatten().tolist():
+                chosen[k] = self._one(rows[k], masses[k], separation)
+            return chosen.reshape(z.shape[:-2])
+
+    def _of_equal_weights(self, z: Tensor, separation: Separation) -> Tensor:
+        """factor times the plain medians (B,) of clouds (B, N, d), several clouds at a time."""
+        n = z.shape[1]
+        i, j = torch.triu_indices(n, n, 1, device=z.device)
+        medians = []
+        for clouds in z.split(max(1, (1 << 20) // (n * n))):
+            s = separation.matrix(clouds, clouds)[:, i, j]
+            middle = [(s.shape[1] - 1) // 2, s.shape[1] // 2]
+            if s.device.type == "cpu":  # selection, which NumPy does in a few passes
+                s = torch.from_numpy(np.partition(s.numpy(), middle, axis=-1))
+            else:
+                s = s.sort(-1).values
+            medians.append(separation.distance(s[:, middle]).mean(-1))
+        return self.factor * torch.cat(medians)
 
     def _one(self, z: Tensor, w: Tensor, separation: Separation) -> float:
-        if z.device.type != "mps":  # which has no float64
-            z = z.double()
         rows = torch.arange(len(z), device=z.device)
         if len(z) > self.limit:
             rows = self._representatives(z, w)
             w = torch.ones_like(w)
+            if len(rows.unique()) == len(rows):
+                plain = float(self._of_equal_weights(z[rows].unsqueeze(0), separation))
+                if plain > 0.0:
+                    return plain
         z, w = z[rows], w[rows]
         i, j = torch.triu_indices(len(z), len(z), 1, device=z.device)
         distances = separation.distance(separation.matrix(z, z)[i, j])
@@ -87,15 +114,9 @@ def weighted_median(values: Tensor, weights: Tensor) -> float:
     values, weights = values[keep], weights[keep]
     if values.numel() == 0:
         return 0.0
-    if bool(((weights - weights[0]).abs() <= 1e-12 * weights[0]).all()):
-        # Selection instead of sorting; for an even count the mean of the two in the middle.
-        upper = values.numel() // 2 + 1
-        high = values.kthvalue(upper).values
-        return float(high if values.numel() % 2 else (high + values.kthvalue(upper - 1).values) / 2)
     order = values.argsort()
-    share = weights[order].double().cumsum(0)
+    share = weights[order].cumsum(0)
     share = share / share[-1]
-    rounding = 1e-12  # a boundary at one half up to the rounding of the sum
-    low = int((share < 0.5 - rounding).sum())
-    high = min(int((share <= 0.5 + rounding).sum()), values.numel() - 1)
+    low = int((share < 0.5 - _ROUNDING).sum())
+    high = min(int((share <= 0.5 + _ROUNDING).sum()), values.numel() - 1)
     return float((values[order[low]] + values[order[high]]) / 2)

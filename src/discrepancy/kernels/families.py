@@ -45,7 +45,7 @@ class Gaussian(RadialKernel):
 
     def profile(self, s: Tensor) -> Tensor:
         """exp(-s / (2 h^2))."""
-        return torch.exp(s * self._rate(s))
+        return (s * self._rate(s)).exp_()
 
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """-profile / (2 h^2)."""
@@ -71,7 +71,7 @@ class Laplacian(RadialKernel):
 
     def profile(self, s: Tensor) -> Tensor:
         """exp(-s / scale)."""
-        return torch.exp(-s / self._wide(s))
+        return (s / -self._wide(s)).exp_()
 
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """-profile / scale."""
@@ -96,7 +96,7 @@ class InverseMultiquadric(RadialKernel):
 
     def profile(self, s: Tensor) -> Tensor:
         """(1 + s / scale^2)^(-exponent)."""
-        return torch.exp(torch.log1p(s / self._wide(s) ** 2) * -self.exponent)
+        return (s / self._wide(s) ** 2).log1p_().mul_(-self.exponent).exp_()
 
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """-exponent profile / (scale^2 + s)."""
@@ -120,7 +120,7 @@ class NegativeDistance(RadialKernel):
 
     def profile(self, s: Tensor) -> Tensor:
         """-s^(exponent / 2)."""
-        return -s.sqrt() if self.exponent == 1 else -s.pow(self.exponent / 2)
+        return (s.sqrt() if self.exponent == 1 else s.pow(self.exponent / 2)).neg_()
 
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """(exponent / 2) profile / s, and 0 where the points coincide: the symmetric choice at the cusp."""

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 # Up to this dimension s is summed coordinate by coordinate, which is exact and, for so few passes, as fast as a GEMM.
-_DIRECT_DIMENSION = 4
+_DIRECT_DIMENSION = 2
 # The GEMM form |x|^2 + |y|^2 - 2 x.y loses the digits of a distance that is small against the norms: below this ratio
 # the pair is computed again by differences. What is left has relative error 1e-11 in float64.
 _CANCELLATION = 1e-5
 # Above this share of such pairs (tight clusters far apart) the whole block is cheaper by differences.
 _DENSE = 1 / 16
+
+Pairs = tuple[Tensor, ...]
 
 
 class SquaredEuclidean:
@@ -30,13 +32,16 @@ class SquaredEuclidean:
         if x.shape[-1] <= _DIRECT_DIMENSION:
             return _by_differences(x, y)
         x, y, nx, ny = _centred(x, y)
-        s = torch.baddbmm(ny.unsqueeze(-2), x, y.mT, alpha=-2) if x.ndim == 3 else ny.unsqueeze(-2) - 2 * x @ y.mT
-        s += nx.unsqueeze(-1)
+        # The norms ride along as two more coordinates: one product, and no further pass over the block.
+        left = torch.cat([-2 * x, nx.unsqueeze(-1), torch.ones_like(x[..., :1])], -1)
+        right = torch.cat([y, torch.ones_like(y[..., :1]), ny.unsqueeze(-1)], -1)
+        s = left @ right.mT
         near = _near(s, nx, ny)
-        pairs = near.nonzero(as_tuple=True)
-        if len(pairs[0]) > _DENSE * s.numel():
+        if near is None:
+            return s
+        if _dense(near, s):
             return _by_differences(x, y)
-        s[pairs] = _differences(x, y, pairs).square().sum(-1)
+        s[near] = _differences(x, y, near).square().sum(-1)
         return s
 
     def pullback(self, x: Tensor, y: Tensor, s: Tensor, M: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,16 +50,15 @@ class SquaredEuclidean:
             return _pull_differences(x, y, M)
         x, y, nx, ny = _centred(x, y)
         near = _near(s, nx, ny)
-        pairs = near.nonzero(as_tuple=True)
-        if len(pairs[0]) > _DENSE * s.numel():
+        if near is not None and _dense(near, s):
             return _pull_differences(x, y, M)
-        # Near pairs carry the largest M where the profile has a cusp: they too go by differences.
-        far = M.masked_fill(near, 0.0)
+        far = M if near is None else M.index_put(near, M.new_zeros(()))
         gx = 2 * (far.sum(-1).unsqueeze(-1) * x - far @ y)
         gy = 2 * (far.sum(-2).unsqueeze(-1) * y - far.mT @ x)
-        pull = 2 * M[pairs].unsqueeze(-1) * _differences(x, y, pairs)
-        gx.index_put_((*pairs[:-2], pairs[-2]), pull, accumulate=True)
-        gy.index_put_((*pairs[:-2], pairs[-1]), -pull, accumulate=True)
+        if near is not None:  # these carry the largest M where the profile has a cusp: they too go by differences
+            pull = 2 * M[near].unsqueeze(-1) * _differences(x, y, near)
+            gx.index_put_((*near[:-2], near[-2]), pull, accumulate=True)
+            gy.index_put_((*near[:-2], near[-1]), -pull, accumulate=True)
         return gx, gy
 
 
@@ -89,18 +93,26 @@ def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, y, x.square().sum(-1), y.square().sum(-1)
 
 
-def _near(s: Tensor, nx: Tensor, ny: Tensor) -> Tensor:
-    return s <= _CANCELLATION * (nx.unsqueeze(-1) + ny.unsqueeze(-2))
+def _near(s: Tensor, nx: Tensor, ny: Tensor) -> Pairs | None:
+    """The indices of the pairs whose distance is small against their norms, or None where there are none."""
+    if float(s.min()) > _CANCELLATION * float(nx.max() + ny.max()):  # one pass settles most blocks
+        return None
+    return (s <= _CANCELLATION * (nx.unsqueeze(-1) + ny.unsqueeze(-2))).nonzero(as_tuple=True)
 
 
-def _differences(x: Tensor, y: Tensor, pairs: tuple[Tensor, ...]) -> Tensor:
+def _dense(pairs: Pairs, s: Tensor) -> bool:
+    return len(pairs[0]) > _DENSE * s.numel()
+
+
+def _differences(x: Tensor, y: Tensor, pairs: Pairs) -> Tensor:
     return x[(*pairs[:-2], pairs[-2])] - y[(*pairs[:-2], pairs[-1])]
 
 
 def _by_differences(x: Tensor, y: Tensor) -> Tensor:
     s = x.new_zeros(*x.shape[:-1], y.shape[-2])
     for k in range(x.shape[-1]):
-        s += (x[..., :, None, k] - y[..., None, :, k]).square_()
+        difference = x[..., :, None, k] - y[..., None, :, k]
+        s.addcmul_(difference, difference)
     return s
 
 
