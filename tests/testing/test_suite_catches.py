@@ -17,8 +17,8 @@ from discrepancy.testing.conformity import CHECKS, Case
 
 def second_moment_gap(x: Tensor, a: Tensor, y: Tensor, b: Tensor) -> Tensor:
     """|E xx' - E yy'|^2 + |E x - E y|^2, a smooth squared norm with everything that the suite looks at."""
-    mean = torch.einsum("...n,...nd->...d", a, x) - torch.einsum("...n,...nd->...d", b, y)
-    square = torch.einsum("...n,...nd,...ne->...de", a, x, x) - torch.einsum("...n,...nd,...ne->...de", b, y, y)
+    mean = torch.einsum("...i,...ij->...j", a, x) - torch.einsum("...i,...ij->...j", b, y)
+    square = torch.einsum("...i,...ij,...ik->...jk", a, x, x) - torch.einsum("...i,...ij,...ik->...jk", b, y, y)
     return mean.square().sum(-1) + square.square().sum((-1, -2))
 
 
