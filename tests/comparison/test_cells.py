@@ -6,7 +6,7 @@ import datetime as dt
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discrepancy.comparison.cells.hashes import fingerprints
@@ -90,6 +90,7 @@ def test_signs_of_money_and_percent_belong_to_the_column() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_plain_numbers_are_read_as_python_reads_them(values: list[float]) -> None:
     column = text_column([repr(v) for v in values])
     assert facts(*[repr(v) for v in values]) is not None
@@ -99,6 +100,7 @@ def test_plain_numbers_are_read_as_python_reads_them(values: list[float]) -> Non
 
 
 @given(st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=30))
+@settings(deadline=None)
 def test_fast_and_careful_facts_agree(values: list[int]) -> None:
     cells = [str(v) for v in values]
     assert facts(*cells) == number_facts(text(*cells))
@@ -107,6 +109,7 @@ def test_fast_and_careful_facts_agree(values: list[int]) -> None:
 @given(
     st.lists(st.sampled_from(["0", "1", "007", "-3", "+12", "1.5", "1.234", "2e3", "00", "-0", "12.345"]), min_size=1, max_size=8)
 )
+@settings(deadline=None)
 def test_fast_and_careful_facts_agree_on_odd_numbers(cells: list[str]) -> None:
     fast, careful = facts(*cells), number_facts(text(*cells))
     assert fast is not None
@@ -116,6 +119,7 @@ def test_fast_and_careful_facts_agree_on_odd_numbers(cells: list[str]) -> None:
 
 
 @given(st.lists(st.sampled_from(["1", "1.5", "1,5", "1,234", "1.234,5", "x", "$3"]), min_size=2, max_size=6), st.integers(1, 5))
+@settings(deadline=None)
 def test_pooled_facts_are_the_facts_of_the_whole(cells: list[str], cut: int) -> None:
     cut = min(cut, len(cells) - 1)
     whole, pooled = facts(*cells), merge_numbers(facts(*cells[:cut]), facts(*cells[cut:]))
@@ -149,6 +153,7 @@ def test_iso_as_the_standard_library_reads_it(cell: str) -> None:
 
 
 @given(st.lists(st.datetimes(min_value=dt.datetime(1600, 1, 1)), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_the_fast_way_is_the_careful_way(moments: list[dt.datetime]) -> None:
     cells = [m.isoformat(sep=" ") for m in moments]
     fast = fast_iso(np.array(cells, dtype="S"))
@@ -218,6 +223,7 @@ def test_truth_values() -> None:
 
 
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_equal_cells_have_equal_fingerprints_in_any_chunk(cells: list[str]) -> None:
     column = text_column(cells)
     whole = fingerprints(column)
