@@ -10,12 +10,13 @@ from plain import MeanNorm, MeanShift, RiseOfMean, SquaredShift, Ungraded
 from torch import Tensor
 
 from discrepancy._validate import sample_pair
+from discrepancy.directions import Uniform
 from discrepancy.inference import bootstrap, permutation_test
 from discrepancy.inference.influence import influence
 from discrepancy.inference.ray import NormRay, QuadraticRay, Ray, lower_end
 from discrepancy.kernel_methods import MMD, EnergyDistance
 from discrepancy.kernels import Gaussian
-from discrepancy.transport import SlicedWasserstein, Wasserstein
+from discrepancy.transport import LowerBound, SlicedWasserstein, Wasserstein
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -157,12 +158,25 @@ def test_identical_samples_have_low_zero_and_a_positive_high() -> None:
 
 def test_sliced_distances_add_the_error_of_their_directions() -> None:
     x, y = normal(60, 3, 1), normal(60, 3, 2, 1.0)
-    D = SlicedWasserstein(2)
+    D = SlicedWasserstein(2, directions=Uniform(20))
     found = bootstrap(x, y, D, generator=seeded())
     assert "random draw added" in found.method
     assert found.low < found.value < found.high
     assert bootstrap(x, y, D, generator=seeded()) == found
     assert bootstrap(x, y, D, generator=seeded(1)).value != found.value
+
+
+def test_a_control_variate_changes_the_error_of_the_draw_and_not_the_interval_of_the_rows() -> None:
+    x, y = normal(60, 3, 1), normal(60, 3, 2, 0.7)
+    plain, controlled = (
+        bootstrap(x, y, SlicedWasserstein(2, directions=Uniform(20), control_variate=c), generator=seeded(), resamples=100)
+        for c in (None, LowerBound())
+    )
+    truth = 0.7  # SW_2 of a translation by (0.7, 0.7, 0.7) is |shift| / sqrt 3
+    for found in (plain, controlled):
+        assert 0 < found.low < truth < found.high
+    assert controlled.standard_error < plain.standard_error
+    assert controlled.high - controlled.low == pytest.approx(plain.high - plain.low, rel=0.25)
 
 
 def test_no_interval_where_none_is_valid() -> None:

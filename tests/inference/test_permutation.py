@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -195,3 +197,20 @@ def test_a_statistic_that_is_nan_is_an_error() -> None:
 def test_pairs_without_weight_are_an_error_when_a_sample_loses_all_mass() -> None:
     with pytest.raises(NumericalError, match="weight zero"):
         permutation_test([0.0, 1.0], [2.0, 3.0], MeanShift(), [1.0, 0.0], [0.0, 1.0], paired=True)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_rows_stay_within_the_memory_budget() -> None:
+    code = """
+import resource, torch
+from discrepancy import permutation_test
+from discrepancy.transport import Wasserstein
+g = torch.Generator().manual_seed(0)
+x, y = (torch.randn(10_000, generator=g) for _ in range(2))
+permutation_test(x[:50], y[:50], Wasserstein(1), generator=g)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+permutation_test(x, y, Wasserstein(1), permutations=999, generator=g)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+    grown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(grown) < 0.75  # GiB; the weight rows of all 999 permutations at once would be 0.3 in float64, twice

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Arrangements = NDArray[np.bool_]  # (count, n + m)
 
 _COUNTED = 10**9  # beyond this an exact count of arrangements serves nobody
-_KEY_BYTES = 2**26  # random keys held at once
+_KEY_BYTES = 2**21  # random keys held at once: they are read three times and should stay in the cache
 
 
 class Design(ABC):

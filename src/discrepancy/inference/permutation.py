@@ -146,8 +146,8 @@ def _without_weightless(pair: SamplePair, design: Design, strata: Any, blocks: A
 
 
 def rows_within(memory: float, columns: int, dtype: torch.dtype) -> int:
-    """How many weight rows fit in half of `memory` GiB, with room for a statistic's products of the same shape."""
-    return max(1, int(memory * 2**30 / 2 / (6 * columns * dtype.itemsize)))
+    """How many weight rows fit in half of `memory` GiB, with room for float64 copies and products of the same shape."""
+    return max(1, int(memory * 2**30 / 2 / (6 * columns * max(dtype.itemsize, 8))))
 
 
 def count_exceedances(
@@ -212,7 +212,7 @@ def _evaluate(statistic: PooledStatistic, pair: SamplePair, in_x: NDArray[np.boo
     if not bool((mass_a > 0).all() and (mass_b > 0).all()):
         raise NumericalError("a permutation put only rows of weight zero into one sample: leave pairs without weight out")
     with torch.no_grad():
-        values = statistic(A / mass_a, B / mass_b)
+        values = statistic(A.div_(mass_a), B.div_(mass_b))
     found: NDArray[np.float64] = values.detach().double().cpu().numpy()
     if np.isnan(found).any():
         raise NumericalError(f"the statistic is NaN for {int(np.isnan(found).sum())} of {len(found)} permutations")
