@@ -169,8 +169,8 @@ def test_sliced_distances_add_the_error_of_their_directions() -> None:
 def test_a_control_variate_changes_the_error_of_the_draw_and_not_the_interval_of_the_rows() -> None:
     x, y = normal(60, 3, 1), normal(60, 3, 2, 0.7)
     plain, controlled = (
-        bootstrap(x, y, SlicedWasserstein(2, directions=Uniform(20), control_variate=c), generator=seeded(), resamples=100)
-        for c in (None, LowerBound())
+        bootstrap(x, y, SlicedWasserstein(2, directions=Uniform(20), control_variate=control), generator=seeded(), resamples=100)
+        for control in (None, LowerBound())
     )
     truth = 0.7  # SW_2 of a translation by (0.7, 0.7, 0.7) is |shift| / sqrt 3
     for found in (plain, controlled):
