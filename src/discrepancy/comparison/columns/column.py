@@ -102,7 +102,7 @@ def compare_counts(
     by_value = facts.kind.ordered or not counts.ordered
     notes = [facts.note] if facts.note else []
 
-    heavy = by_value and isinstance(norms, OrderedNorms) and tail_share(counts, observed[: len(norms.gaps)], norms.gaps) > HEAVY
+    heavy = by_value and isinstance(norms, OrderedNorms) and tail_share(counts, norms.gaps) > HEAVY
     shifted = np.maximum(T - error, 0.0)
     movable = _movable(counts)
     null = null_sample(

@@ -79,7 +79,9 @@ def combine(norms: Norms, observed: np.ndarray, delta: np.ndarray, null: NullSam
         low = high = p_value
     elif early and with_delta.exceedances >= STOP_AT:
         at = _twentieth(observed[tested] - delta[tested], values)
-        p_value = max(STOP_AT / at, p_any)
+        p_value = STOP_AT / at
+        if plain.exceedances >= STOP_AT:
+            p_any = STOP_AT / _twentieth(observed[tested], values)
         p_members[tested] = np.maximum(p_members[tested], p_value)
         low, high = (float(end) for end in inverse_sampling_interval(STOP_AT, at))
     elif tail:

@@ -82,6 +82,8 @@ class KnotCounts:
                 raise ValueError(f"{name} must have one mass for each of the {cells} cells, got shape {side.mass.shape}")
             if (self.movable == "units" or self.dependent) and (side.units is None or side.units.shape[1:] != (cells,)):
                 raise ValueError(f"units are to move, so {name} needs the mass of each unit, of shape (units, {cells})")
+        if self.values < 1:
+            raise ValueError(f"a column has at least one value cell, got {self.values}")
         if self.ordered and (self.line is None or len(self.line.knots) != self.values):
             raise ValueError("an ordered column needs its line, with one knot for each value cell")
         if any(error < 0 for error in self.errors.values()):
@@ -184,6 +186,8 @@ def _ordered_cells(
         factor = 2.0 ** min(max(int(np.floor(np.log2(size))), -1000), 1000)
         x, y = x / factor, y / factor
     line = place(x, y, (None if w[0] is None else w[0][finite[0]], None if w[1] is None else w[1][finite[1]]))
+    if not len(line.knots):
+        line = replace(line, knots=np.zeros(1))  # no value anywhere: one empty cell
     K = len(line.knots)
     infinite = {
         "-inf": [~c.missing & (c.values == -np.inf) for c in sides],

@@ -12,9 +12,10 @@ import numpy as np
 
 from discrepancy.comparison.columns.counts import KnotCounts, Side
 
-FEW_BEYOND = 10  # rows beyond a gap: fewer make it part of a tail rather than of the bulk
+FEW_BEYOND, SHARE_BEYOND = 10, 0.02  # rows beyond a gap that make it part of a tail: at most both, at least one
 LARGEST_GAPS = 5
-HEAVY = 0.25
+FEWEST_ROWS = 40
+HEAVY = 0.5
 
 
 def kantorovich_potential(difference: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -61,23 +62,28 @@ def design_effect(counts: KnotCounts, psi: np.ndarray, cells: slice) -> float:
     return max(1.0, (units / rows) ** 2) if rows > 0 else 1.0
 
 
-def tail_share(counts: KnotCounts, difference: np.ndarray, gaps: np.ndarray) -> float:
-    """The share of se^2 that the five largest tail gaps carry: 1 - se^2 without them over se^2.
+def tail_share(counts: KnotCounts, gaps: np.ndarray) -> float:
+    """The share of the variance of the pooled values that the five largest tail gaps carry: 1 - Var without them / Var.
 
-    A tail gap has at most 10 pooled rows beyond it. Where a handful of gaps carries much of the variance, a central limit
-    theorem has nothing to stand on, and an infinite variance is likely. (K - 1,) twice; O(K).
+    A tail gap has at most 10 pooled rows and 2 % of them beyond it. Above one half, a handful of far values decides the
+    distance, a central limit theorem has nothing to stand on, and an infinite variance is likely: with 500 rows a table
+    this holds for 0.96 of Cauchy data sets, 0.76 of Student's t with 1.5 degrees of freedom, 0.32 with 2, 0.01 of lognormal
+    ones (sigma 1), none of normal ones. 0 below 40 rows in all, where nothing can be said. gaps (K - 1,); O(K).
     """
-    beyond = np.cumsum(counts.pooled[: counts.values])[:-1]
-    beyond = np.minimum(beyond, counts.pooled[: counts.values].sum() - beyond)
-    tail = np.flatnonzero(beyond <= FEW_BEYOND)
-    if not len(tail):
+    mass = counts.pooled[: counts.values]
+    total = float(mass.sum())
+    if total < FEWEST_ROWS:
         return 0.0
+    beyond = np.cumsum(mass)[:-1]
+    beyond = np.minimum(beyond, total - beyond)
+    tail = np.flatnonzero(beyond <= max(1.0, min(FEW_BEYOND, SHARE_BEYOND * total)) + 1e-9)
     largest = tail[np.argsort(-gaps[tail], kind="stable")[:LARGEST_GAPS]]
-    cells = slice(0, counts.values)
-    whole = standard_error(counts, kantorovich_potential(difference, gaps), cells)
-    if not whole > 0:
-        return 0.0
     kept = gaps.copy()
     kept[largest] = 0.0
-    rest = standard_error(counts, kantorovich_potential(difference, kept), cells)
-    return max(0.0, 1 - (rest / whole) ** 2)
+    whole, rest = (_variance(mass / total, np.concatenate([[0.0], np.cumsum(g)])) for g in (gaps, kept))
+    return 1 - rest / whole if whole > 0 else 0.0
+
+
+def _variance(share: np.ndarray, values: np.ndarray) -> float:
+    centred = values - float(share @ values)
+    return float(share @ centred**2)

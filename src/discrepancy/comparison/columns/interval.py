@@ -50,7 +50,7 @@ def ordered_interval(
     """
     counts = norms.counts
     cells = slice(0, counts.values)
-    knots = max(counts.values - 1, 0)
+    knots = counts.values - 1
     F = difference[:knots]
     if statistic == "W1":
         psi = kantorovich_potential(F, norms.gaps)
@@ -61,9 +61,10 @@ def ordered_interval(
     if math.isnan(se):
         return None
     deviation = float(norms.deviations()[norms.names.index(statistic)]) * math.sqrt(design_effect(counts, psi, cells))
-    high = value + Z_975 * se
     if not value > 0:
-        return Interval(0.0, high, 0.0, max(se, deviation))
+        # The data do not say which direction attains the norm: the widest one does.
+        return Interval(0.0, Z_975 * deviation, 0.0, deviation)
+    high = value + Z_975 * se
     reduced = reduce_cells(counts)
     assert reduced.knots is not None
     gaps = np.diff(reduced.knots)
@@ -114,6 +115,10 @@ def level_interval(
         return None
     value = float(np.abs(difference).sum() / 2)
     deviation = float(norms.deviations()[0]) * math.sqrt(design_effect(counts, psi, cells))
+    if not value > 0:
+        # As above; and Jensen-Shannon is at most TV log 2.
+        high = min(1.0, Z_975 * deviation)
+        return Interval(0.0, high, 0.0, deviation), {"value": 0.0, "low": 0.0, "high": high * LOG_2}
     high = min(1.0, value + Z_975 * se)
     p, q = (side.mass / side.total for side in counts.sides)
     js = float(jensen_shannon(p, q))
@@ -126,9 +131,6 @@ def level_interval(
         middle = _entropy((P + Q) / 2) - (_entropy(P) + _entropy(Q)) / 2
         return np.stack([np.abs(P - Q).sum(1) / 2, np.maximum(middle, 0.0)], axis=1)
 
-    if not value > 0:
-        # No ray leads away from equality: JS is then bounded through TV, JS <= TV log 2.
-        return Interval(0.0, high, 0.0, max(se, deviation)), {"value": 0.0, "low": 0.0, "high": high * LOG_2}
     ray = Ray(simulate, np.array([value, js]))
     interval = _ends(ray, value, high, p_plain, max(se, deviation))
 
@@ -171,7 +173,8 @@ def _level_noise(
             path = mean + own
             if len(rare):
                 path[:, rare] = rng.poisson(np.maximum(mean[rare], 0.0) * rows, (paths, len(rare))) / rows
-                path /= path.sum(1, keepdims=True)
+                total = path.sum(1, keepdims=True)
+                path /= np.where(total > 0, total, 1.0)  # a table of rare levels only may have drawn no row at all
             drawn.append(path)
         return drawn[0], drawn[1]
 
@@ -197,7 +200,8 @@ def share_interval(counts: KnotCounts, cell: int, p_plain: float) -> Interval | 
         share = float(side.mass[cell]) / side.total
         full = float(len(side.units)) if counts.dependent and side.units is not None else side.effective()
         shares.append(share)
-        sizes.append(share * (1 - share) / own if own > 0 else full)
+        # own = share (1 - share) / (size - 1): the size of a plain sample with that variance.
+        sizes.append(share * (1 - share) / own + 1 if own > 0 else full)
         variance += own
     difference, se = shares[1] - shares[0], math.sqrt(variance)
     value = abs(difference)

@@ -40,6 +40,10 @@ class Norms(ABC):
         """F_a - F_b of masses a (r, C), b (r, C): (r, D). A table without rows to speak of differs by 0."""
 
     @abstractmethod
+    def split(self, a: np.ndarray) -> np.ndarray:
+        """The same for b = pooled - a, at half the cost: F_a - F_b = F_a (1/|a| + 1/|b|) - H / |b| in masses."""
+
+    @abstractmethod
     def values(self, difference: np.ndarray) -> np.ndarray:
         """All statistics of differences (r, D): (r, S)."""
 
@@ -81,7 +85,8 @@ class OrderedNorms(Norms):
         pooled = counts.pooled
         inside = pooled[: counts.values]
         total = inside.sum()
-        H = np.cumsum(inside)[:-1] / total if total > 0 else np.zeros(max(counts.values - 1, 0))
+        self._mass = np.cumsum(inside)
+        H = self._mass[:-1] / total if total > 0 else np.zeros(counts.values - 1)
         h = inside[:-1] / total if total > 0 else H
         gaps = np.diff(counts.line.knots)
         # H (1 - H) >= 1/N - 1/N^2 at every knot but the last: the floor is no more than that.
@@ -94,21 +99,34 @@ class OrderedNorms(Norms):
         return ("W1", "A", "KS", *self.counts.extras)
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        K, E = self.counts.values, len(self.counts.extras)
-        knots = max(K - 1, 0)
-        out = np.empty((len(a), knots + E))
+        K = self.counts.values
         F, G = np.cumsum(a[:, :K], axis=1), np.cumsum(b[:, :K], axis=1)
-        if K:
-            one, two = _inverse(F[:, -1:]), _inverse(G[:, -1:])
-            np.multiply(F[:, :-1], one, out=out[:, :knots])
-            out[:, :knots] -= G[:, :-1] * two
-            out[((one == 0) | (two == 0))[:, 0], :knots] = 0.0
-        if E:
-            out[:, knots:] = a[:, K:] * _inverse(a.sum(1, keepdims=True)) - b[:, K:] * _inverse(b.sum(1, keepdims=True))
-        return out
+        one, two = _inverse(F[:, -1:]), _inverse(G[:, -1:])
+        inside = F[:, :-1] * one
+        inside -= G[:, :-1] * two
+        return self._with_extras(inside, (one == 0) | (two == 0), a, b)
+
+    def split(self, a: np.ndarray) -> np.ndarray:
+        K = self.counts.values
+        F = np.cumsum(a[:, :K], axis=1)
+        one, two = _inverse(F[:, -1:]), _inverse(np.maximum(self._mass[-1] - F[:, -1:], 0.0))
+        inside = F[:, :-1]
+        inside *= one + two
+        inside -= self._mass[:-1] * two
+        return self._with_extras(inside, (one == 0) | (two == 0), a, None)
+
+    def _with_extras(self, inside: np.ndarray, void: np.ndarray, a: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+        """Appends the differences of the extra cells' shares; rows of `void` (r, 1) have no distribution to compare."""
+        inside[void[:, 0]] = 0.0
+        if not self.counts.extras:
+            return inside
+        K = self.counts.values
+        rest = self.counts.pooled - a if b is None else b
+        shares = a[:, K:] * _inverse(a.sum(1, keepdims=True)) - rest[:, K:] * _inverse(rest.sum(1, keepdims=True))
+        return np.concatenate([inside, shares], axis=1)
 
     def values(self, difference: np.ndarray) -> np.ndarray:
-        knots = max(self.counts.values - 1, 0)
+        knots = self.counts.values - 1
         size = np.abs(difference)
         inside = size[:, :knots]
         out = np.empty((len(difference), 3 + len(self.counts.extras)))
@@ -154,6 +172,9 @@ class LevelNorms(Norms):
         out = a * one - b * two
         out[((one == 0) | (two == 0))[:, 0]] = 0.0
         return out
+
+    def split(self, a: np.ndarray) -> np.ndarray:
+        return self.difference(a, self.counts.pooled - a)
 
     def values(self, difference: np.ndarray) -> np.ndarray:
         size = np.abs(difference)

@@ -46,28 +46,23 @@ def null_sample(
     O(R (rows + cells)) by labels, O(R cells) by tables, O(R units cells) by units; memory O(200 cells).
     """
     counts = norms.counts
+    exact = False
     if counts.null == "multiplier":
-        masses = _multiplied(counts, permutations, draws)
-        shift, exact = norms.observed(), False
+        shift = norms.observed()
+        differences = (norms.difference(a, b) - shift for a, b in _multiplied(counts, permutations, draws))
     else:
         masses, exact = _permuted(counts, permutations, draws, name)
-        shift = 0.0
+        differences = (norms.split(a) for a in masses)
     parts: list[np.ndarray] = []
-    step = max(1, min(CHUNK, _CHUNK_CELLS // max(counts.cells, 1)))
-    for a, b in masses:
-        for start in range(0, len(a), step):
-            difference = norms.difference(a[start : start + step], b[start : start + step])
-            difference -= shift
-            parts.append(norms.values(difference))
+    for difference in differences:
+        parts.append(norms.values(difference))
         if not exact and len(parts) == 1 and enough(parts[0]):
             break
     return NullSample(np.concatenate(parts), exact)
 
 
-def _permuted(
-    counts: KnotCounts, permutations: int, draws: Draws, name: str
-) -> tuple[Iterator[tuple[np.ndarray, np.ndarray]], bool]:
-    """Pairs of masses under exchange: those of the subset that plays the smaller table, and of the rest."""
+def _permuted(counts: KnotCounts, permutations: int, draws: Draws, name: str) -> tuple[Iterator[np.ndarray], bool]:
+    """Masses under exchange (r, C) of the subset that plays the smaller table, and whether they are all there are."""
     sizes = [_movables(side, counts) for side in counts.sides]
     small, total = min(sizes), sum(sizes)
     if counts.movable == "units":
@@ -85,38 +80,47 @@ def _movables(side: Side, counts: KnotCounts) -> int:
 
 
 def _tables_cost_less(counts: KnotCounts, total: int, small: int, permutations: int) -> bool:
-    if not counts.whole or counts.pooled.sum() >= _MOST_TABLE_ROWS:
+    if not counts.whole:
         return False
     if counts.reference.weights is not None or counts.current.weights is not None:
         return True  # frequency weights: a row stands for many, which labels cannot split
-    if enumerable(total, small, permutations):
+    if counts.pooled.sum() >= _MOST_TABLE_ROWS or enumerable(total, small, permutations):
         return False
     return counts.cells * _TABLE_CELL < small * _SHUFFLED_ROW + total * _DRAWN_ROW
 
 
-def _tables(counts: KnotCounts, permutations: int, draws: Draws, name: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _tables(counts: KnotCounts, permutations: int, draws: Draws, name: str) -> Iterator[np.ndarray]:
     pooled = np.round(counts.pooled).astype(np.int64)
+    if pooled.sum() >= _MOST_TABLE_ROWS:
+        raise ValueError(
+            f"{name}: tables with fixed margins hold fewer than {_MOST_TABLE_ROWS:,} rows, got {pooled.sum():,} (frequency "
+            "weights count as rows): compare random groups or a sample of the rows"
+        )
     size = int(round(min(side.total for side in counts.sides)))
     # Frequent cells first: NumPy stops at the last row, and rare cells are then often spared.
     order = np.argsort(-pooled, kind="stable")
-    step = max(1, min(CHUNK, _CHUNK_CELLS // max(counts.cells, 1)))
+    step = _chunk(counts)
     for start in range(0, permutations, step):
         rng = stream(draws.seed, name, "tables", str(start // step))
         a = np.empty((step, counts.cells))
         a[:, order] = rng.multivariate_hypergeometric(pooled[order], size, size=step, method="marginals")
-        a = a[: permutations - start]
-        yield a, pooled - a
+        yield a[: permutations - start]
 
 
-def _shuffled(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _chunk(counts: KnotCounts) -> int:
+    """Draws a chunk: fewer where there are very many cells."""
+    return max(1, min(CHUNK, _CHUNK_CELLS // max(counts.cells, 1)))
+
+
+def _shuffled(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     reference, current = counts.sides
     assert reference.cells is not None and current.cells is not None
     cells = np.concatenate([reference.cells, current.cells])
     weights = None
     if reference.weights is not None or current.weights is not None:
         weights = np.concatenate([np.ones(side.rows) if side.weights is None else side.weights for side in counts.sides])
-    C, pooled = counts.cells, counts.pooled
-    for subset in subsets:
+    C = counts.cells
+    for subset in _cut(subsets, _chunk(counts)):
         a = np.empty((len(subset), C))
         # Few rows: one call for many draws; many rows: one call a draw keeps its table in the cache.
         step = max(1, 4_000 // max(subset.shape[1] + C, 1))
@@ -125,32 +129,35 @@ def _shuffled(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[tup
             flat = cells[rows] + C * np.arange(len(rows))[:, None] if step > 1 else cells[rows]
             w = None if weights is None else weights[rows].ravel()
             a[start : start + step] = np.bincount(flat.ravel(), w, minlength=len(rows) * C).reshape(len(rows), C)
-        # A difference of sums of weights may fall below zero by rounding.
-        yield a, pooled - a if weights is None else np.maximum(pooled - a, 0.0)
+        yield a
 
 
-def _unit_masses(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _cut(chunks: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """The same rows in chunks of at most `rows`."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), rows):
+            yield chunk[start : start + rows]
+
+
+def _unit_masses(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     reference, current = counts.sides
     assert reference.units is not None and current.units is not None
     masses = np.concatenate([reference.units, current.units])
-    pooled = masses.sum(0)
     # Whole numbers below 2^24 are exact in float32, whose product is twice as fast.
-    dtype = np.float32 if counts.whole and pooled.sum() < 2**24 else np.float64
+    dtype = np.float32 if counts.whole and masses.sum() < 2**24 else np.float64
     masses = masses.astype(dtype)
-    for subset in subsets:
-        for start in range(0, len(subset), CHUNK):
-            rows = subset[start : start + CHUNK]
-            chosen = np.zeros((len(rows), len(masses)), dtype=dtype)
-            np.put_along_axis(chosen, rows.astype(np.int64), 1, axis=1)
-            a = (chosen @ masses).astype(np.float64)
-            yield a, np.maximum(pooled - a, 0.0)
+    for rows in _cut(subsets, _chunk(counts)):
+        chosen = np.zeros((len(rows), len(masses)), dtype=dtype)
+        np.put_along_axis(chosen, rows.astype(np.int64), 1, axis=1)
+        yield (chosen @ masses).astype(np.float64)
 
 
 def _multiplied(counts: KnotCounts, permutations: int, draws: Draws) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Both tables resampled inside themselves: g_i w_i with standard exponential g_i, one a row or unit."""
     sizes = [_movables(side, counts) for side in counts.sides]
     streams = [draws.multipliers(name, n, permutations) for name, n in zip(("reference", "current"), sizes, strict=True)]
-    for g, k in zip(*streams, strict=True):
+    step = _chunk(counts)
+    for g, k in zip(*(_cut(chunks, step) for chunks in streams), strict=True):
         yield _weighed(counts.reference, g, counts), _weighed(counts.current, k, counts)
 
 
