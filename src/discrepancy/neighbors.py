@@ -40,7 +40,8 @@ def nearest_neighbors(
     """The k points nearest to each query in Euclidean distance, exactly; ties come in no particular order.
 
     With `exclude_self` queries and points are one sample, and each point is left out of its own list by its index, so that a
-    duplicate counts, at distance zero. `engine` None takes the k-d tree for CPU tensors of at most 10 dimensions. Not differentiable.
+    duplicate counts, at distance zero. `engine` None takes the k-d tree for CPU tensors of at most 10 dimensions.
+    Not differentiable.
     Raises ValueError for shapes that do not fit, fewer than k candidates, and non-finite values.
     Time O((n + m) log m) with the tree in low dimension, else O(n m d); memory O(n k) beside blocks of 64 MiB.
     """
@@ -70,12 +71,13 @@ def nearest_neighbors(
 
 
 def _tree(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     # Sliding-midpoint splits: a median split degenerates on heavily tied coordinates.
-    tree = cKDTree(points.double().numpy(), balanced_tree=False)
+    tree = KDTree(points.double().numpy(), balanced_tree=False)
     wanted = k + 1 if exclude_self else k
-    distance, index = tree.query(queries.double().numpy(), k=[*range(1, wanted + 1)], workers=torch.get_num_threads())
+    # A list of ranks, and not their number, so that k = 1 also comes as a column.
+    distance, index = tree.query(queries.double().numpy(), k=[*range(1, wanted + 1)], workers=torch.get_num_threads())  # type: ignore[arg-type]
     d, i = torch.from_numpy(distance), torch.from_numpy(index)
     if exclude_self:
         own = i == torch.arange(len(i))[:, None]

@@ -84,7 +84,7 @@ class CustomDivergence(FDivergence):
         drop = slopes.diff() + noise[1:] + noise[:-1]
         if bool((drop < 0).any()):
             raise ValueError(f"f must be convex: its slope falls near t = {float(grid[1:-1][drop < 0][0]):.4g}")
-        if float(slopes[-1] - slopes[0]) <= 0:
+        if float(slopes[-1] - slopes[0]) <= 1e-9 * float(slopes.abs().max()):
             raise ValueError("f is a straight line: its divergence is zero between all laws")
         if self.smooth:
             d = torch.tensor([-_NEAR, _NEAR], dtype=torch.float64)

@@ -30,7 +30,11 @@ def _alpha_below(a: float, log_w: Tensor, u: Tensor) -> Tensor:
         return w * exp_excess(u)
     # f_a = (f_0 - (e^(a u) - 1 - a u) / a) / (1 - a); far out the linear terms cancel exactly and are left out.
     close = w * (exp_excess(u) - exp_excess(a * v) / a)
-    far = w * (torch.expm1(u) + 1 / a) - torch.exp(log_w + torch.where(near, torch.zeros_like(u), a * u)) / a
+    beyond = torch.where(near, torch.zeros_like(u), a * u)
+    if a > 0:
+        far = w * (torch.expm1(u) + 1 / a - torch.exp(beyond) / a)
+    else:  # one exponent for w t^a, which may be moderate where t^a overflows
+        far = torch.exp(log_w + beyond) * ((torch.expm1(u) + 1 / a) * torch.exp(-beyond) - 1 / a)
     return torch.where(near, close, far) / (1 - a)
 
 

@@ -150,8 +150,8 @@ def _require_no_atoms(name: str, own: Neighbors, k: int) -> None:
     atoms = int((own.distances[:, -1] == 0).sum())
     if atoms:
         raise ValueError(
-            f"{atoms} of {len(own.distances)} points of {name} coincide with {k} others or more: nearest neighbours need continuous "
-            "data; for values with repeats use from_probs on their shares, or a k above the number of repeats"
+            f"{atoms} of {len(own.distances)} points of {name} coincide with {k} others or more: nearest neighbours need "
+            "continuous data; for values with repeats use from_probs on their shares, or a k above the number of repeats"
         )
 
 

@@ -9,7 +9,6 @@ from statistics import NormalDist
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, sample_pair
@@ -19,8 +18,9 @@ from discrepancy.estimation.reference import GaussianReference
 
 _COVERED = 5  # dimensions up to which the interval's coverage has been measured on Gaussian samples of 500
 _EFFECTIVE = 20.0  # points of the second sample that must share the work before a normal interval is believed
-# Share of a ball's noise that its neighbours' influences explain. For KL all of it, within the error of 400 draws; for powers
-# about half, measured on Gaussian samples: the rest is second-order noise of a fixed k, and stays in the variance.
+# Shares of a ball's noise that its neighbours' influences explain: they counted it already. Measured on Gaussian samples, for KL
+# and for powers; the rest is second-order noise of a fixed k and stays in the variance. Coverage is checked on other draws.
+_KL_SHARE = 0.8
 _POWER_SHARE = 0.5
 
 
@@ -92,8 +92,8 @@ class NearestNeighbors:
                 effective = min(effective, part.effective)
                 unbounded |= not math.isfinite(part.ball_noise)
         raw = float(influence_x.var()) / n + float(influence_y.var()) / m
-        # The noise of a ball is the doing of its neighbours, whose influence has been counted: it is taken out of the own term. At
-        # equality nearly all is noise, hence the floor.
+        # The noise of a ball is the doing of its neighbours, whose influence has been counted: it is taken out of the own
+        # term. At equality nearly all is noise, hence the floor.
         variance = max(raw + variance, 0.25 * raw) if not unbounded else math.nan
         notes = list(space.notes)
         if space.weight < 1 and space.dimension > 1:
@@ -144,7 +144,7 @@ class _Power:
         if b == 0:
             terms = t + _digamma(m + 1) - _digamma(n)
             slope = torch.ones_like(t)
-            self.ball_noise = (2 * _trigamma(k) - _trigamma(n) - _trigamma(m + 1)) / n
+            self.ball_noise = _KL_SHARE * (2 * _trigamma(k) - _trigamma(n) - _trigamma(m + 1)) / n
         else:
             log_bias = _log_ball_moment(b, k, n, m)
             power = torch.exp(b * t - log_bias)
