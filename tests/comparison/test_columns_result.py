@@ -72,7 +72,7 @@ def test_what_odd_columns_say():
     assert one.distance == 1.0
     gone = compare(ODD["all missing on one side"])
     assert (gone.distance, gone.driver) == (None, "missing")
-    assert gone.p_value < 0.001
+    assert gone.p_value <= 0.001
     same = compare(ODD["equal constants"])
     assert (same.distance, same.size, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
     moved = compare(ODD["different constants"])
@@ -276,5 +276,5 @@ def test_display_data_of_a_level_column():
 
 def test_the_same_column_gives_the_same_result_bit_for_bit():
     pair = ordered(RNG.normal(size=150), RNG.normal(size=140))
-    units, options = rows(pair), Options(seed=-5)
+    units, options = rows(pair), Options(seed=5)
     assert compare_column(pair, units, options) == compare_column(pair, units, options)

@@ -72,9 +72,7 @@ def compare_column(
         pair.source,
     )
     summary = summarise(pair, (counts.reference.weights, counts.current.weights))
-    return compare_counts(
-        counts, facts, options, permutations=permutations, draws=draws, early_stop=early_stop, summary=summary
-    )
+    return compare_counts(counts, facts, options, permutations=permutations, draws=draws, early_stop=early_stop, summary=summary)
 
 
 def compare_counts(

@@ -249,7 +249,8 @@ def _with_units(counts: KnotCounts, units: Units, options: Options, draws: Draws
             return coarsen(units, rows, options.seed, above=_WORKING_UNITS, groups=GROUPS)
 
         units = draws.remembered(units, make) if draws is not None else make()
-    assert units.reference is not None and units.current is not None
+    assert units.reference is not None
+    assert units.current is not None
     ids = [(units.reference, units.count_reference), (units.current, units.count_current)]
     return replace(counts, movable="units", dependent=dependent, **_unit_sides(counts, ids))
 

@@ -48,7 +48,9 @@ def reduce_cells(counts: KnotCounts) -> Reduced:
     return Reduced(starts, (shares[0], shares[1]), kept)
 
 
-def share_noise(side: Side, share: np.ndarray, reduced: Reduced, counts: KnotCounts, paths: int, rng: np.random.Generator) -> np.ndarray:
+def share_noise(
+    side: Side, share: np.ndarray, reduced: Reduced, counts: KnotCounts, paths: int, rng: np.random.Generator
+) -> np.ndarray:
     """Gaussian noise of one table's shares of the merged cells: (paths, L), each row summing to zero.
 
     Rows e_k ~ N(0, sum of w^2 in cell k), then e/W - share * (sum e)/W, times sqrt(n_eff/(n_eff - 1)).

@@ -96,7 +96,7 @@ def _tables(counts: KnotCounts, permutations: int, draws: Draws, name: str) -> I
             f"{name}: tables with fixed margins hold fewer than {_MOST_TABLE_ROWS:,} rows, got {pooled.sum():,} (frequency "
             "weights count as rows): compare random groups or a sample of the rows"
         )
-    size = int(round(min(side.total for side in counts.sides)))
+    size = round(min(side.total for side in counts.sides))
     # Frequent cells first: NumPy stops at the last row, and rare cells are then often spared.
     order = np.argsort(-pooled, kind="stable")
     step = _chunk(counts)
@@ -114,7 +114,8 @@ def _chunk(counts: KnotCounts) -> int:
 
 def _shuffled(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     reference, current = counts.sides
-    assert reference.cells is not None and current.cells is not None
+    assert reference.cells is not None
+    assert current.cells is not None
     cells = np.concatenate([reference.cells, current.cells])
     weights = None
     if reference.weights is not None or current.weights is not None:
@@ -141,7 +142,8 @@ def _cut(chunks: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:
 
 def _unit_masses(counts: KnotCounts, subsets: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     reference, current = counts.sides
-    assert reference.units is not None and current.units is not None
+    assert reference.units is not None
+    assert current.units is not None
     masses = np.concatenate([reference.units, current.units])
     # Whole numbers below 2^24 are exact in float32, whose product is twice as fast.
     dtype = np.float32 if counts.whole and masses.sum() < 2**24 else np.float64

@@ -35,9 +35,11 @@ class Ray:
         if not T > 0:
             raise ValueError(f"a ray needs a positive statistic to begin with, got {T!r}")
         sd = float(self._at(1.0)[:, 0].std())
+        if sd <= 1e-12 * T:
+            self._grid = [1.0]  # no noise: the observed difference is the true one
+            return
         start = max(0.0, 1 - _REACH * sd / T)
-        points = np.linspace(start, 1 + 5 * sd / T, _COARSE) if sd > 0 else np.linspace(0.0, 1.0, _COARSE)
-        self._grid = sorted({0.0, 1.0, *points.tolist()})
+        self._grid = sorted({0.0, 1.0, *np.linspace(start, 1 + 5 * sd / T, _COARSE).tolist()})
 
     def _at(self, t: float) -> np.ndarray:
         if t not in self._kept:

@@ -25,8 +25,10 @@ def quantiles(values: np.ndarray, weights: np.ndarray | None, probabilities: tup
     if not len(values):
         return []
     if weights is None:
+        # Interpolation subtracts neighbours, which overflows for numbers at both ends of the range: halve those.
+        half = 0.5 if np.abs(values).max() > np.finfo(np.float64).max / 4 else 1.0
         # Rounding may leave interpolated neighbours out of order by an ulp; quantiles are monotone.
-        return np.maximum.accumulate(np.quantile(values, probabilities)).tolist()
+        return (np.maximum.accumulate(np.quantile(values * half, probabilities)) / half).tolist()
     order = np.argsort(values, kind="stable")
     order = order[weights[order] > 0]
     if not len(order):
@@ -82,7 +84,7 @@ def ordered_summary(
         sides[name] = {**moments(values, w), "quantiles": quantiles(values, w)}
     out: dict[str, Any] = {"probabilities": list(PROBABILITIES), **sides, "histogram": None}
     pooled = np.concatenate([x, y])
-    if not len(pooled) or not np.isfinite(float(pooled.max()) - float(pooled.min())):
+    if not len(pooled) or not math.isfinite(float(pooled.max()) - float(pooled.min())):
         return out
     edges = _edges(pooled, whole)
     if len(edges) < 2:
@@ -94,7 +96,9 @@ def ordered_summary(
             histogram[name] = {"density": [], "below": None, "above": None}
             continue
         mass = np.histogram(values, edges, weights=w)[0] / total
-        outside = [float((np.ones(int(o.sum())) if w is None else w[o]).sum()) / total for o in (values < edges[0], values > edges[-1])]
+        outside = [
+            float((np.ones(int(o.sum())) if w is None else w[o]).sum()) / total for o in (values < edges[0], values > edges[-1])
+        ]
         histogram[name] = {"density": (mass / np.diff(edges)).tolist(), "below": outside[0], "above": outside[1]}
     out["histogram"] = histogram
     return out
