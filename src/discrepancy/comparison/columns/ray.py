@@ -36,7 +36,9 @@ class Ray:
             raise ValueError(f"a ray needs a positive statistic to begin with, got {T!r}")
         sd = float(self._at(1.0)[:, 0].std())
         if sd <= 1e-12 * T:
-            self._grid = [1.0]  # no noise: the observed difference is the true one
+            # Noise may vanish at t = 1 alone (disjoint levels); if it is nowhere, the observed difference is the true one.
+            still = float(self._at(0.5)[:, 0].std()) <= 1e-12 * T
+            self._grid = [1.0] if still else np.linspace(0.0, 1.0, _COARSE).tolist()
             return
         start = max(0.0, 1 - _REACH * sd / T)
         self._grid = sorted({0.0, 1.0, *np.linspace(start, 1 + 5 * sd / T, _COARSE).tolist()})
