@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Record
 
 from discrepancy.comparison.columns import Draws, compare_column
 from discrepancy.comparison.joint import compare_joint
@@ -110,7 +110,7 @@ def rejected(make: Maker, cell: int, draws: int = DATA_SETS, **options: object) 
 
 
 @pytest.mark.parametrize("name", list(NULLS))
-def test_size(name: str, record: Record):
+def test_size(name: str, record: Any):
     make, options = NULLS[name]
     cell = list(NULLS).index(name)
     plain, reduced = rejected(make, cell, **options)
@@ -119,7 +119,7 @@ def test_size(name: str, record: Record):
     assert kept["held"]
 
 
-def test_size_with_importance_weights_in_one_table(record: Record):
+def test_size_with_importance_weights_in_one_table(record: Any):
     plain, reduced = rejected(tilted, 20)
     note = "multiplier null, valid for many rows only: COMPARE measured .06 to .08 for columns"
     record.size(GROUP, "p_any: weights exp(0.7 y) in one table, 400 and 400 rows", rejections=plain, draws=DATA_SETS, note=note)
@@ -133,7 +133,7 @@ def test_size_with_importance_weights_in_one_table(record: Record):
     assert kept["held"]
 
 
-def test_size_with_dependent_rows_in_blocks(record: Record):
+def test_size_with_dependent_rows_in_blocks(record: Any):
     plain, reduced = rejected(lambda g: matrices(series(600, 3, 0.5, g), series(600, 3, 0.5, g)), 21, block="auto")
     record.size(GROUP, "p_any: AR(1) 0.5, 600 and 600 rows, automatic blocks", rejections=plain, draws=DATA_SETS)
     kept = record.size(
@@ -150,7 +150,7 @@ def test_size_with_dependent_rows_in_blocks(record: Record):
         ("one pair from 0 to 0.0475", lambda X: np.c_[X[:, 0], 0.0475 * X[:, 0] + math.sqrt(1 - 0.0475**2) * X[:, 1], X[:, 2]]),
     ],
 )
-def test_size_at_the_edge_of_the_minimum_effect(name: str, change: Callable[[np.ndarray], np.ndarray], record: Record):
+def test_size_at_the_edge_of_the_minimum_effect(name: str, change: Callable[[np.ndarray], np.ndarray], record: Any):
     """True differences just inside delta: |D| of the widest kernel gap is 0.0093, 0.0095 and 0 there, atanh r 0.0475."""
 
     def make(g: np.random.Generator) -> TablePair:
@@ -178,7 +178,7 @@ POWERS: dict[str, Maker] = {
 
 
 @pytest.mark.parametrize("name", list(POWERS))
-def test_power(name: str, record: Record):
+def test_power(name: str, record: Any):
     plain, reduced = rejected(POWERS[name], 30 + list(POWERS).index(name), draws=200)
     record.power(GROUP, f"p_any: {name}, 10 columns, 1,000 rows a table", rejections=plain, draws=200)
     record.power(GROUP, f"p_value: {name}, 10 columns, 1,000 rows a table", rejections=reduced, draws=200)
@@ -186,7 +186,7 @@ def test_power(name: str, record: Record):
 
 @pytest.mark.parametrize("rows", [50, 500])
 @pytest.mark.parametrize("shift", [0.0, 0.15, 0.4, 1.0])
-def test_coverage_of_the_distance(rows: int, shift: float, record: Record):
+def test_coverage_of_the_distance(rows: int, shift: float, record: Any):
     """Two normals in 5 dimensions, frequencies held: the true distance is in closed form."""
     d = 5
     w = np.random.default_rng(1).standard_normal((d, 128)) / 2.2
@@ -214,7 +214,7 @@ def test_coverage_of_the_distance(rows: int, shift: float, record: Record):
 
 
 @pytest.mark.parametrize("rows", [100, 400])
-def test_error_of_a_whole_family(rows: int, record: Record):
+def test_error_of_a_whole_family(rows: int, record: Any):
     """Seven correlated columns and the joint test, nothing changed: any flag at level 0.05 after Holm."""
     flags = {None: 0, 0.0: 0}
     for trial in range(DATA_SETS):
