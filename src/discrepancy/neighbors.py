@@ -104,7 +104,8 @@ def _brute(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neigh
         if exclude_self:
             squares[own - start, own] = torch.inf
         fast, candidates = torch.topk(squares, count, dim=1, largest=False)
-        exact = (block[:, None, :] - y[candidates]).square().sum(-1)
+        # From the coordinates as they came: centring has rounded them.
+        exact = (queries[start : start + rows, None, :] - points[candidates]).square().sum(-1)
         exact, order = exact.sort(dim=1)
         near, chosen = exact[:, :k], candidates.gather(1, order)[:, :k]
         if count < m - exclude_self:
@@ -112,7 +113,7 @@ def _brute(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neigh
             # What was not a candidate is at least as far as the last candidate, less the error: beyond the k-th, all is well.
             unsure = (near[:, -1] > fast[:, -1] - error).nonzero()[:, 0]
             for piece in unsure.split(max(1, _BLOCK_BYTES // (m * y.shape[1] * y.element_size()))):
-                every = (block[piece][:, None, :] - y[None]).square().sum(-1)
+                every = (queries[start + piece][:, None, :] - points[None]).square().sum(-1)
                 if exclude_self:
                     every[torch.arange(len(piece), device=x.device), own[piece]] = torch.inf
                 near[piece], chosen[piece] = torch.topk(every, k, dim=1, largest=False)

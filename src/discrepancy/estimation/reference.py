@@ -79,9 +79,10 @@ class FittedGaussian:
                 total = total + (multiplier[part] * _log_volume_ratio(x[part], radius[part], mean, precision, nodes)).sum()
             by_mean, by_precision = torch.autograd.grad(total / len(x), (mean, precision))
         centred = self.sample - self.mean
-        # d precision = -precision (d covariance) precision, and the influence on the covariance is c c' - covariance.
+        # d precision = -precision (d covariance) precision, and the influence on the covariance is c c' less its mean.
         by_covariance = -self.precision @ by_precision @ self.precision
-        return centred @ by_mean + ((centred @ by_covariance) * centred).sum(1) - (by_covariance * self.covariance).sum()
+        curved = ((centred @ by_covariance) * centred).sum(1)
+        return centred @ by_mean + curved - curved.mean()
 
 
 def _log_volume_ratio(x: Tensor, radius: Tensor, mean: Tensor, precision: Tensor, nodes: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def ball_nodes(d: int, like: Tensor) -> Tensor:
 
     Odd moments vanish and second moments are exact, so that the error is of fourth order in the radius. Always the same nodes.
     """
-    half = max(32, 2 ** math.ceil(math.log2(4 * d + 1)))
+    half = max(256, 2 ** math.ceil(math.log2(4 * d + 1)))
     u = torch.quasirandom.SobolEngine(d + 1, scramble=True, seed=0).draw(half, dtype=torch.float64).clamp(1e-9, 1 - 1e-9)
     direction = torch.special.ndtri(u[:, :d])
     z = direction / direction.norm(dim=1, keepdim=True) * u[:, d:] ** (1 / d)

@@ -1,0 +1,72 @@
+"""Nearest neighbours by both engines against all distances; ties, duplicates, far-off clouds, blocks."""
+
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from discrepancy import neighbors
+from discrepancy.neighbors import nearest_neighbors
+
+ENGINES = pytest.mark.parametrize("engine", ["k-d tree", "blocked brute force"])
+
+
+def cloud(n, d, seed=0, dtype=torch.float64):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@ENGINES
+@pytest.mark.parametrize("d", [1, 3, 12])
+def test_both_engines_are_exact(engine, d):
+    x, y = cloud(180, d), cloud(230, d, 1)
+    distance, index = torch.from_numpy(cdist(x.numpy(), y.numpy())).sort(1)
+    got = nearest_neighbors(x, y, 7, engine=engine)
+    torch.testing.assert_close(got.distances, distance[:, :7], rtol=1e-12, atol=0)
+    assert torch.equal(got.indices, index[:, :7])
+    own = nearest_neighbors(x, x, 4, exclude_self=True, engine=engine)
+    every = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    torch.testing.assert_close(own.distances, every.sort(1).values[:, :4], rtol=1e-12, atol=0)
+    assert not bool((own.indices == torch.arange(180)[:, None]).any())
+    torch.testing.assert_close((x[:, None] - x[own.indices]).norm(dim=-1), own.distances)
+    assert own.engine == engine
+
+
+@ENGINES
+def test_duplicates_count_at_distance_zero(engine):
+    x = cloud(40, 2).repeat(30, 1)
+    got = nearest_neighbors(x, x, 31, exclude_self=True, engine=engine)
+    assert bool((got.distances[:, :29] == 0).all())
+    assert bool((got.distances[:, 29:] > 0).all())
+    assert not bool((got.indices == torch.arange(len(x))[:, None]).any())
+    same = nearest_neighbors(x.new_zeros(50, 3), x.new_zeros(50, 3), 5, exclude_self=True, engine=engine)
+    assert bool((same.distances == 0).all())
+    assert all(len(set(row)) == 5 for row in same.indices.tolist())
+
+
+def test_brute_force_is_exact_where_the_matrix_product_is_not(monkeypatch):
+    # Two tight clumps far apart in float32: |x|^2 + |y|^2 - 2 x.y has no digit left for the distances inside a clump.
+    x = cloud(400, 3, dtype=torch.float32) * 1e-3
+    x[200:] += 1000
+    got = nearest_neighbors(x, x, 3, exclude_self=True, engine="blocked brute force")
+    every = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    torch.testing.assert_close(got.distances.double(), every.sort(1).values[:, :3], rtol=1e-5, atol=0)
+    assert got.distances.dtype == torch.float32
+    monkeypatch.setattr(neighbors, "_BLOCK_BYTES", 10_000)
+    blocked = nearest_neighbors(x, x, 3, exclude_self=True, engine="blocked brute force")
+    assert torch.equal(blocked.distances, got.distances)
+
+
+def test_the_engine_follows_the_dimension_and_says_so():
+    assert nearest_neighbors(cloud(20, 2), cloud(30, 2), 1).engine == "k-d tree"
+    assert nearest_neighbors(cloud(20, 30), cloud(30, 30), 1).engine == "blocked brute force"
+
+
+def test_refusals():
+    x = cloud(5, 2)
+    with pytest.raises(ValueError, match="k must lie between 1 and 4"):
+        nearest_neighbors(x, x, 5, exclude_self=True)
+    with pytest.raises(ValueError, match="one width"):
+        nearest_neighbors(x, cloud(5, 3), 1)
+    with pytest.raises(ValueError, match="points has 1 non-finite"):
+        nearest_neighbors(x, x.clone().index_put_((torch.tensor([1]), torch.tensor([0])), torch.tensor(torch.nan).double()), 1)
+    with pytest.raises(ValueError, match="engine must be"):
+        nearest_neighbors(x, x, 1, engine="ball tree")  # type: ignore[arg-type]
