@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test lint types contract check calibrate reproduce bench clean
+.PHONY: demo test lint types contract check calibrate reproduce readme bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -47,6 +47,9 @@ calibrate: $(VENV)/installed-test
 
 reproduce: $(VENV)/installed-test
 	$(BIN)/discrepancy reproduce --all
+
+readme: $(VENV)/installed-test
+	$(BIN)/python docs/update_readme.py --all
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis
