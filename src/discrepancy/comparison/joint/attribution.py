@@ -22,6 +22,7 @@ _SHARE_WORK = 2_000_000  # rows x columns of each table
 _WITNESS_ROWS = 20_000  # of each table
 _EXAMPLES = 10
 _CELLS = 50  # columns shown of an example row
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # seconds since 1970: the years that have a calendar date
 
 
 def column_shares(
@@ -143,7 +144,7 @@ def _cell(pair: ColumnPair, current: bool, row: int) -> Any:
     number = float(value)
     if not math.isfinite(number):
         return "inf" if number > 0 else "-inf"
-    if pair.kind is Kind.DATETIME:
+    if pair.kind is Kind.DATETIME and _YEAR_1 <= number < _YEAR_10000:
         moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=number)
         return moment.isoformat(sep=" ", timespec="seconds")
     return int(number) if pair.kind is Kind.INTEGER and number.is_integer() else number

@@ -62,7 +62,7 @@ def pair_changes(representation: Representation, both: tuple[Side, Side], null: 
         held, both, null = _split(both, null)
         if held is None:
             return None
-        first, second = _screen(representation, held, usable, moments, source)
+        first, second = _screen(representation, held, usable, moments, source, null.seed)
         moments = _moments(representation, both)
         varies = (moments[0].spread > 0) & (moments[1].spread > 0)
         keep = varies[first] & varies[second]
@@ -166,9 +166,10 @@ def _screen(
     usable: np.ndarray,
     moments: tuple[_Moments, _Moments],
     source: np.ndarray,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 20,000 pairs whose correlation differs most on the held-out rows; never more than a block of them in memory."""
-    random = stream(0, "joint", "screen rows")
+    random = stream(seed, "joint", "screen rows")
     tables = []
     for current, side in ((False, held[0]), (True, held[1])):
         rows = side.rows[side.some_rows(_SCREEN_ROWS, random)]

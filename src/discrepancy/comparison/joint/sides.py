@@ -62,7 +62,8 @@ def sides(
     """Both tables' rows by unit, with what was sampled in words.
 
     More than 1,000 units in the smaller table become 500 random groups of one size, which leaves the test exact and its
-    statistic that of all rows; a table of over 20 times the other's units is sampled uniformly to about that many.
+    statistic that of all rows; a table of far more units than the other is sampled uniformly, to 20 times the other's
+    or 10,000, whichever is more.
     """
     notes: list[str] = []
     rows = (np.arange(table.rows_reference), np.arange(table.rows_current))
