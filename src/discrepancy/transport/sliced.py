@@ -13,20 +13,22 @@ from torch import Tensor
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
 from discrepancy._results import Estimate, Number
 from discrepancy._validate import SamplePair, sample
-from discrepancy.control_variates import ControlledMean, control_variate_mean
+from discrepancy.control_variates import control_variate_mean, control_variate_value
 from discrepancy.directions import Directions, Uniform
 from discrepancy.linalg import root
 from discrepancy.transport.line import line_costs
 from discrepancy.transport.pooled_line import PooledLines
-from discrepancy.transport.sliced_controls import ControlVariate
+from discrepancy.transport.sliced_controls import Controls, ControlVariate
 from discrepancy.transport.wasserstein import check_order
 
 # Projections of one group of directions stay in the processor's cache: measured best near ten directions of 1e5 points.
 _GROUP = 2_000_000
+_SMALLEST_GROUP = 4
 
 
 def _groups(theta: Tensor, batch: int, points: int) -> Iterator[tuple[slice, Tensor]]:
-    size = max(1, _GROUP // max(1, batch * points))
+    # A group of a few at least: each reads all points once, which is what a single projection costs in a large sample.
+    size = max(_SMALLEST_GROUP, _GROUP // max(1, batch * points))
     for start in range(0, theta.shape[0], size):
         part = slice(start, min(start + size, theta.shape[0]))
         yield part, theta[part]
@@ -157,31 +159,33 @@ class SlicedWasserstein(Discrepancy):
             return torch.ones(1, 1, dtype=like.dtype, device=like.device)
         return self.directions.draw(d, generator, like.dtype, like.device)
 
-    def _mean(self, pair: SamplePair, theta: Tensor) -> tuple[Tensor, Tensor, ControlledMean | None]:
-        """The mean of W_p^p (...), its values at the directions (..., L) detached, and what the control variates did."""
+    def _costs(self, pair: SamplePair, theta: Tensor) -> Tensor:
+        """W_p^p at each direction, (..., L) in float64."""
         d = pair.x.shape[-1]
         # Transport does not see a common shift, single precision does.
         centre = (pair.x.detach().mean(-2, keepdim=True) + pair.y.detach().mean(-2, keepdim=True)) / 2
         x, y = ((t - centre).reshape(-1, t.shape[-2], d) for t in (pair.x, pair.y))
         a, b = (w.reshape(-1, w.shape[-1]) for w in (pair.a, pair.b))
         costs = _DirectionCosts.apply(x, y, a, b, theta, self.p, pair.uniform_a, pair.uniform_b)
-        costs = costs.reshape(*pair.batch, -1)  # type: ignore[union-attr]
-        found = self._controlled(costs, pair, theta)
-        return (costs.mean(-1) if found is None else found.value), costs.detach(), found
+        return costs.reshape(*pair.batch, -1)  # type: ignore[union-attr]
 
-    def _controlled(self, costs: Tensor, pair: SamplePair, theta: Tensor) -> ControlledMean | None:
-        cv = self.control_variate
-        if cv is None or theta.shape[-1] == 1:
+    def _controls(self, pair: SamplePair, theta: Tensor) -> Controls | None:
+        if self.control_variate is None or theta.shape[-1] == 1:
             return None
-        controls = cv.evaluate(theta, pair)
-        return control_variate_mean(
-            costs, controls.values.double(), controls.means.double(), detach_gamma=cv.detach_gamma, cross_fit=cv.cross_fit
-        )
+        controls = self.control_variate.evaluate(theta, pair)
+        return Controls(controls.values.double(), controls.means.double())
+
+    def _mean(self, costs: Tensor, controls: Controls | None) -> Tensor:
+        """The mean of W_p^p over the directions (...), by the control variate if there is one."""
+        cv = self.control_variate
+        if cv is None or controls is None:
+            return costs.mean(-1)
+        return control_variate_value(costs, *controls, detach_gamma=cv.detach_gamma, cross_fit=cv.cross_fit)
 
     def _value(self, pair: SamplePair, generator: torch.Generator | None) -> Tensor:
         """SW_p over the batch."""
         theta = self._directions(pair.x.shape[-1], generator, pair.x)
-        mean, _, _ = self._mean(pair, theta)
+        mean = self._mean(self._costs(pair, theta), self._controls(pair, theta))
         return root(mean.clamp_min(0), self.p).to(pair.x.dtype)
 
     def solve(
@@ -195,7 +199,11 @@ class SlicedWasserstein(Discrepancy):
         pair = self._checked(x, y, a, b)
         theta = self._directions(pair.x.shape[-1], generator, pair.x)
         count = theta.shape[0]
-        mean, costs, found = self._mean(pair, theta)
+        costs, controls, cv = self._costs(pair, theta), self._controls(pair, theta), self.control_variate
+        found = None
+        if cv is not None and controls is not None:
+            found = control_variate_mean(costs, *controls, detach_gamma=cv.detach_gamma, cross_fit=cv.cross_fit)
+        mean, costs = costs.mean(-1) if found is None else found.value, costs.detach()
         value = root(mean.clamp_min(0), self.p).to(pair.x.dtype)
         shared: dict[str, Any] = {"value": value, "method": f"{self!r}", "raw": mean.detach(), "directions": count}
         if found is not None:
@@ -242,9 +250,8 @@ class SlicedWasserstein(Discrepancy):
                     rows = slice(start, start + step)
                     a, b = A[rows].to(cloud.dtype), B[rows].to(cloud.dtype)
                     spread = cloud.expand(a.shape[0], *cloud.shape)
-                    found = self._controlled(costs[rows], SamplePair(spread, spread, a, b, False, False), theta)
-                    assert found is not None
-                    parts.append(found.value)
+                    controls = self._controls(SamplePair(spread, spread, a, b, False, False), theta)
+                    parts.append(self._mean(costs[rows], controls))
                 mean = torch.cat(parts)
             return root(mean.clamp_min(0), self.p).to(cloud.dtype)
 
