@@ -89,7 +89,7 @@ def test_sphere_is_accurate_near_coincidence_and_antipodes() -> None:
 
 
 def test_domains_are_checked() -> None:
-    with pytest.raises(ValueError, match="norm 1.*divide"):
+    with pytest.raises(ValueError, match=r"norm 1.*divide"):
         Sphere().check(torch.ones(2, 3), "x")
     with pytest.raises(ValueError, match="1 zero row"):
         Cosine().check(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), "x")

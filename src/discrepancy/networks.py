@@ -36,7 +36,7 @@ class MLP:
         source = generator_or_default(generator)
         layers: list[nn.Module] = []
         for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            linear = nn.Linear(fan_in, fan_out, dtype=dtype)
+            linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
             bound = 1 / math.sqrt(fan_in)
             with torch.no_grad():
                 # Drawn from the caller's generator, so that a seed fixes the network; torch's own initialisation takes the

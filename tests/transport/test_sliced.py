@@ -66,9 +66,10 @@ def test_grouping_of_directions_changes_nothing(monkeypatch) -> None:
     whole = D(x, y, generator=seeded())
     (gradient,) = torch.autograd.grad(whole, x)
     monkeypatch.setattr("discrepancy.transport.sliced._GROUP", 120)
+    monkeypatch.setattr("discrepancy.transport.sliced._SMALLEST_GROUP", 1)
     parts = D(x, y, generator=seeded())
     (again,) = torch.autograd.grad(parts, x)
-    assert float(parts) == pytest.approx(float(whole), rel=1e-14)
+    assert float(parts.detach()) == pytest.approx(float(whole.detach()), rel=1e-14)
     torch.testing.assert_close(again, gradient, atol=1e-15, rtol=1e-12)
 
 
@@ -123,7 +124,7 @@ def test_control_variates_on_digits(digits, pair) -> None:
     def rmse(control) -> float:
         generator = seeded(8)
         D = SlicedWasserstein(2, Uniform(50), control)
-        raw = [float(D.solve(x, y, generator=generator).raw) for _ in range(100)]
+        raw = [float(D.solve(x, y, generator=generator).raw) for _ in range(60)]
         return float(np.sqrt(np.mean((np.array(raw) - truth) ** 2)))
 
     plain = rmse(None)

@@ -43,10 +43,12 @@ class MongeGap:
     dip below zero by O(eps).
 
     gap(source, target, weights=None) takes paired rows (..., n, d); gap(map, points, weights=None) applies the map first.
-    The rows must correspond: a target in another order is another map. Gradients are envelope gradients in source, target
-    and weights; nothing is unrolled. epsilon is in units of the cost, by default 5 % of the mean cost between the rows,
-    detached. Raises ValueError for different numbers of rows or features and for points outside the cost's domain,
-    NumericalError for a map that returns NaN or infinity. Time and memory as `Sinkhorn`. Source: Uscidda and Cuturi (2023).
+    The rows must correspond: a target in another order is another map. Gradients in source, target and weights are envelope
+    gradients; nothing is unrolled. epsilon is in units of the cost, by default 5 % of the mean cost between the rows,
+    detached; in a training loop fix it at a number, since a share that grows with the map rewards it for spreading.
+
+    Raises ValueError for different numbers of rows or features and for points outside the cost's domain, NumericalError for
+    a map that returns NaN or infinity. Time and memory as `Sinkhorn`. Source: Uscidda and Cuturi (2023).
     """
 
     cost: Cost = field(default_factory=SquaredEuclidean)

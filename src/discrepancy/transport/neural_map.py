@@ -23,6 +23,8 @@ from discrepancy.transport.monge_gap import MongeGap, mapped
 
 # In training the gradient's error, of the order of the marginal error, is far below the noise of a mini-batch.
 _TRAINING_TOLERANCE = 1e-3
+# Points of each sample that set the scale of epsilon.
+_SUBSAMPLE = 1000
 
 
 class MapNetwork(nn.Module):
@@ -62,6 +64,10 @@ class NeuralMap:
     handed to fit). Without the gap (gap_weight=0) nearly every fitting map will do; with it the one of least cost is found.
     A weight that is too large early freezes T where it starts: `warm_up` steps raise it from zero, and `history_` shows
     both terms.
+
+    epsilon: that of the gap. `RelativeEpsilon` takes its share of the mean cost *within* the samples, (E c(X, X') + E c(Y,
+    Y')) / 2, once a fit: a share of the cost between x and T(x) would grow with the map and reward it for spreading (with a
+    bounded fitting term it then runs away).
 
     network: an `MLP`, a function (inputs, outputs) -> module, both wrapped in a `MapNetwork`; or a module, taken as the map
     itself and copied. With the cost `Sphere` the wrapped network's output is normalised. residual: T(x) = x + net(x), which
@@ -137,7 +143,7 @@ class NeuralMap:
             generator = torch.Generator().manual_seed(self.random_state)
         source = generator_or_default(generator)
         module = self._module(x, y, source)
-        gap = MongeGap(self.cost, self.epsilon, self.debias, LogSinkhorn(tolerance=_TRAINING_TOLERANCE))
+        gap = MongeGap(self.cost, self._epsilon(x, y), self.debias, LogSinkhorn(tolerance=_TRAINING_TOLERANCE))
         training = Training(steps=self.steps, learning_rate=self.learning_rate)
 
         def batch(points: Tensor) -> Tensor:
@@ -166,6 +172,13 @@ class NeuralMap:
         self.history_ = training.run(module.parameters(), step)
         self.module_ = module.eval()
         return self
+
+    def _epsilon(self, x: Tensor, y: Tensor) -> float:
+        """The gap's epsilon, fixed for the whole fit."""
+        if not isinstance(self.epsilon, RelativeEpsilon):
+            return float(self.epsilon)
+        within = [self.cost.matrix(t[:_SUBSAMPLE], t[:_SUBSAMPLE]).mean() for t in (x, y)]
+        return float(self.epsilon.fraction * (within[0] + within[1]) / 2) or 1.0
 
     def _module(self, x: Tensor, y: Tensor, generator: torch.Generator) -> nn.Module:
         if isinstance(self.network, nn.Module):
