@@ -149,7 +149,7 @@ def test_random_groups_give_the_level_of_rows():
     rng = np.random.default_rng(5)
     n = 24_000
     pair = ordered(rng.normal(size=n), rng.normal(0.05, 1, n))
-    grouped = coarsen(rows(pair), (n, n), 0, above=20_000, groups=500)
+    grouped = coarsen(rows(pair), 0, above=20_000, groups=500)
     assert grouped.kind == "groups"
     one, two = compare(pair), compare(pair, grouped)
     assert two.distance == one.distance

@@ -180,7 +180,7 @@ def test_bad_requests_are_refused():
 
 @given(st.integers(30, 400), st.integers(30, 400), st.integers(3, 25), st.integers(0, 2**63))
 def test_coarsening_is_a_partition_into_near_equal_groups(n: int, m: int, groups: int, seed: int):
-    units = coarsen(make_units(table(np.zeros(n), np.zeros(m)), Options()), (n, m), seed, above=groups, groups=groups)
+    units = coarsen(make_units(table(np.zeros(n), np.zeros(m)), Options()), seed, above=groups, groups=groups)
     size = min(n, m) // groups
     for ids, count, rows in ((units.reference, units.count_reference, n), (units.current, units.count_current, m)):
         assert ids is not None

@@ -57,7 +57,7 @@ def make_units(table: TablePair, options: Options) -> Units:
     units = replace(units, null=null)
     # Frequency-weighted rows stand for many: columns permute fixed-margin tables and the joint test expands them.
     if not (options.frequency_weights and units.kind == "rows"):
-        units = coarsen(units, (n, m), options.seed, above=GROUPED_ABOVE, groups=GROUPS)
+        units = coarsen(units, options.seed, above=GROUPED_ABOVE, groups=GROUPS)
     total = units.count_reference + units.count_current
     if total < FEWEST:
         notes.append(
@@ -67,7 +67,7 @@ def make_units(table: TablePair, options: Options) -> Units:
     return replace(units, note="; ".join(notes) or None)
 
 
-def coarsen(units: Units, rows: tuple[int, int], seed: int, *, above: int, groups: int) -> Units:
+def coarsen(units: Units, seed: int, *, above: int, groups: int) -> Units:
     """Random groups of one size g = floor(min(counts)/groups) of the units, or the units themselves if they are few.
 
     Groups of the same size in both tables are exchangeable under F = G (equal numbers of groups would not be). What is
@@ -77,12 +77,11 @@ def coarsen(units: Units, rows: tuple[int, int], seed: int, *, above: int, group
     if small <= above:
         return units
     size = small // groups
-    sides = (
-        ("reference", units.count_reference, units.reference, rows[0]),
-        ("current", units.count_current, units.current, rows[1]),
-    )
     ids, counts = [], []
-    for name, count, own, _ in sides:
+    for name, count, own in (
+        ("reference", units.count_reference, units.reference),
+        ("current", units.count_current, units.current),
+    ):
         group, k = _random_groups(count, size, seed, name)
         ids.append(group if own is None else group[own])
         counts.append(k)

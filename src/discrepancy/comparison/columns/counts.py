@@ -246,7 +246,7 @@ def _with_units(counts: KnotCounts, units: Units, options: Options, draws: Draws
         from discrepancy.comparison.units import GROUPS, coarsen
 
         def make() -> Units:
-            return coarsen(units, rows, options.seed, above=_WORKING_UNITS, groups=GROUPS)
+            return coarsen(units, options.seed, above=_WORKING_UNITS, groups=GROUPS)
 
         units = draws.remembered(units, make) if draws is not None else make()
     assert units.reference is not None

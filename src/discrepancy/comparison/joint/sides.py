@@ -77,7 +77,7 @@ def sides(
     counts = (units.count_reference, units.count_current)
     small, total = min(counts), sum(counts)
     if small > UNITS_ABOVE or (total > MOST_UNITS and small > GROUPS):
-        units = coarsen(units, (len(rows[0]), len(rows[1])), options.seed, above=0, groups=GROUPS)
+        units = coarsen(units, options.seed, above=0, groups=GROUPS)
     built = [
         _side(index, unit, count, weight)
         for index, unit, count, weight in zip(
