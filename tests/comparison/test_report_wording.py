@@ -24,7 +24,7 @@ def test_drift_names_the_largest_first() -> None:
 def test_drift_that_is_small_is_worded_as_both() -> None:
     found = report(column("a", small=True), joint=joint(drift=False, verdict="undecided"))
     assert wording.tone(found.columns[0]) == "small"
-    assert wording.headline(found).title.startswith("Drift, and shown to be small, in 1 of 1 columns")
+    assert wording.headline(found).title.startswith("Drift, and shown to be small, in 1 of 1 column: a")
     assert "drift, and shown to be small" in found.to_markdown()
     mixed = wording.headline(report(column("a", small=True), column("b")))
     assert mixed.tone == "drift"

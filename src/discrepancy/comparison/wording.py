@@ -108,33 +108,41 @@ def headline(report: ComparisonReport) -> Headline:
     joint = [j for _, j in report.joints() if j.drift]
     cleared = [1 for _, r in tested if tone(r) == "equivalent"]
     open_ = [1 for _, r in tested if tone(r) == "undecided"]
-    what = "column comparisons" if report.groups else "columns"
+    one = "column comparison" if report.groups else "column"
+    what = one if len(tested) == 1 else f"{one}s"
     if report.drift and flagged:
         all_small = all(r.small for _, r in flagged) and not joint
         kind = "Drift, and shown to be small," if all_small else "Drift"
         title = f"{kind} in {len(flagged):,} of {len(tested):,} {what}: {_names(flagged, len(report.groups))}"
-        return Headline("small" if all_small else "drift", title, _rest(len(cleared), len(open_), bool(joint)))
+        return Headline("small" if all_small else "drift", title, _rest(report, len(cleared), len(open_)))
     if report.drift:
         title = "Drift in the joint distribution, in no column by itself"
-        return Headline("drift", title, _rest(len(cleared), len(open_), True))
+        detail = _rest(report, len(cleared), len(open_)).replace(" too", "")
+        return Headline("drift", title, detail)
     if not tested:
-        return Headline("out", "Nothing could be tested", "No column has data to compare in both tables.")
+        return Headline("out", "Nothing could be tested", "Every column was left out of the tests, for the reasons given.")
     if len(cleared) == len(tested):
-        title = f"No drift: every one of {len(tested):,} {what} is shown to differ by less than its margin"
+        each = f"each of {_plural(len(tested), one)}" if len(tested) > 1 else f"the one {one}"
+        title = f"No drift: {each} is shown to differ by less than its margin"
         return Headline("equivalent", title, "No change beyond the minimum effect was found, jointly or in any column.")
     if cleared:
         title = f"No drift found; {len(cleared):,} of {len(tested):,} {what} shown to be within their margin"
-        return Headline("undecided", title, f"{_plural(len(open_), what[:-1])} undecided: more rows would settle them.")
+        return Headline("undecided", title, f"{_plural(len(open_), one)} undecided: more rows would settle them.")
     title = f"No drift found, and its absence not shown in any of {len(tested):,} {what}"
     return Headline(
         "undecided", title, "These row counts cannot tell a change below the margin from none: more rows would settle it."
     )
 
 
-def _rest(cleared: int, undecided: int, joint: bool) -> str:
+def _rest(report: ComparisonReport, cleared: int, undecided: int) -> str:
+    """What the title leaves out: the joint test, and the columns that were not flagged."""
     parts = []
-    if joint:
-        parts.append("the joint distribution changed too" if cleared or undecided else "the joint distribution changed")
+    joints = [j for _, j in report.joints() if j.verdict != "left out"]
+    changed = sum(bool(j.drift) for j in joints)
+    if joints and len(joints) == 1:
+        parts.append("the joint distribution changed too" if changed else "the joint distribution shows no change")
+    elif joints:
+        parts.append(f"the joint distribution changed in {changed} of {len(joints)} groups")
     if cleared:
         parts.append(f"{cleared:,} shown to be within the margin")
     if undecided:

@@ -42,8 +42,11 @@ def isoperimetric_tail(excess: float, largest_deviation: float) -> float:
 
     M is a maximum of standardised norms of a Gaussian vector, hence a Lipschitz function of it with constant sigma, the
     largest standard deviation of a linear functional: beyond its 95 % point it falls off no slower than a half-space.
-    excess > 0. Asymptotic, on the safe side. Sources: Borell 1975; Sudakov and Tsirelson 1974.
+    excess > 0. Asymptotic, on the safe side; 1, no claim, for sigma = 0: tables that are constant each have no noise whose
+    law could be bounded, and the permutations alone speak. Sources: Borell 1975; Sudakov and Tsirelson 1974.
     """
+    if not largest_deviation > 0:
+        return 1.0
     from scipy.special import ndtr
 
     return float(ndtr(-(_NORMAL_95 + excess / largest_deviation)))
