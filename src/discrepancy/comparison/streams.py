@@ -21,10 +21,13 @@ def stream(seed: int, *names: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, *names)))
 
 
-def row_keys(count: int, seed: int, *names: str) -> np.ndarray:
+def row_keys(count: int, seed: int, *names: str, start: int = 0) -> np.ndarray:
     """One random 64-bit key a row, counter-based: key i depends on (seed, names, i) alone, however the rows are read.
 
-    uint64 of length `count`; linear time and memory.
+    uint64 of length `count`, those of the rows from `start` on; linear time and memory.
     """
     key = seed_sequence(seed, *names).generate_state(2, np.uint64)
-    return np.random.Philox(key=key).random_raw(count)
+    source = np.random.Philox(key=key)
+    # A step of the counter makes four keys.
+    source.advance(start // 4)
+    return source.random_raw(count + start % 4)[start % 4 :]

@@ -69,7 +69,13 @@ def features(representation: Representation, both: tuple[Side, Side], seed: int)
             representation.pooled(False, both[0].rows[picks[picks < lengths[0]]]),
             representation.pooled(True, both[1].rows[picks[picks >= lengths[0]] - lengths[0]]),
         ]
-    ).astype(np.float64)
+    )
+    return feature_map(sample, seed)
+
+
+def feature_map(sample: np.ndarray, seed: int) -> Features | None:
+    """The feature map whose widths come from the median distance of these rows (k, d); None where all are equal. O(k^2 d)."""
+    sample = sample.astype(np.float64)
     norms = (sample**2).sum(1)
     squared = np.maximum(norms[:, None] + norms[None, :] - 2 * sample @ sample.T, 0.0)[np.triu_indices(len(sample), 1)]
     # The expansion above leaves equal rows a distance of rounding size, not of zero.
@@ -77,7 +83,7 @@ def features(representation: Representation, both: tuple[Side, Side], seed: int)
     if len(differ) == 0:
         return None
     median = math.sqrt(float(np.median(squared if 2 * len(differ) > len(squared) else differ)))
-    draws = stream(seed, "joint", "frequencies").standard_normal((len(FACTORS), FREQUENCIES, representation.width))
+    draws = stream(seed, "joint", "frequencies").standard_normal((len(FACTORS), FREQUENCIES, sample.shape[1]))
     blocks = [draws[i].T / (factor * median) for i, factor in enumerate(FACTORS)]
     return Features(np.concatenate(blocks, axis=1).astype(np.float32), median)
 

@@ -17,7 +17,7 @@ from discrepancy.comparison.joint.attribution import column_shares, typical_rows
 from discrepancy.comparison.joint.classifier import separation
 from discrepancy.comparison.joint.dependence import PairChanges, pair_changes
 from discrepancy.comparison.joint.features import FACTORS, MIDDLE, feature_sums, features
-from discrepancy.comparison.joint.mmd import kernel_distance
+from discrepancy.comparison.joint.mmd import KernelDistance, kernel_distance
 from discrepancy.comparison.joint.null import Null
 from discrepancy.comparison.joint.scores import Representation, represent
 from discrepancy.comparison.joint.sides import Side, sides
@@ -123,13 +123,7 @@ def _by_kernels(
         return None
     sums = feature_sums(representation, both, phi)
     kernel = kernel_distance(sums, null, options.seed)
-    delta = DELTA_KERNEL * _factor(options)
-    members = [
-        _Member(f"MMD {factor:g}", float(value), delta, float(value), float(value), draws, moved, float(spread))
-        for factor, value, draws, moved, spread in zip(
-            FACTORS, kernel.values, kernel.draws.T, kernel.moved(delta).T, kernel.spread, strict=True
-        )
-    ]
+    members = _kernel_members(kernel, options)
     changes = pair_changes(representation, both, null)
     pair_delta = DELTA_PAIR * _factor(options)
     if changes is not None:
@@ -170,6 +164,40 @@ def _by_kernels(
         shares=shares,
         typical=typical,
         note="; ".join(notes) or None,
+    )
+
+
+def _kernel_members(kernel: KernelDistance, options: Options) -> list[_Member]:
+    delta = DELTA_KERNEL * _factor(options)
+    return [
+        _Member(f"MMD {factor:g}", float(value), delta, float(value), float(value), draws, moved, float(spread))
+        for factor, value, draws, moved, spread in zip(
+            FACTORS, kernel.values, kernel.draws.T, kernel.moved(delta).T, kernel.spread, strict=True
+        )
+    ]
+
+
+def joint_from_sums(sums: tuple[np.ndarray, np.ndarray], null: Null, options: Options, note: str | None = None) -> JointResult:
+    """The test of the kernels alone, from sums of random features over the units (units, 768) of each table.
+
+    For tables that are known by such sums only (profiles): no pairs, shares or rows. Time O(draws x units x 768).
+    """
+    kernel = kernel_distance(sums, null, options.seed)
+    combined = _combine(_kernel_members(kernel, options), len(null.sizes))
+    distance = float(kernel.values[MIDDLE])
+    low, high = kernel.interval
+    return JointResult(
+        p_value=combined.p_value,
+        p_any=combined.p_any,
+        p_value_low=combined.low,
+        p_value_high=combined.high,
+        distance=distance,
+        low=low,
+        high=min(high, math.sqrt(2)) if distance <= math.sqrt(2) else high,
+        size=distance,
+        members=combined.members,
+        driver=combined.driver,
+        note=note,
     )
 
 
