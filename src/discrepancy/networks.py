@@ -37,6 +37,7 @@ class MLP:
         layers: list[nn.Module] = []
         for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
+            assert isinstance(linear, nn.Linear)
             bound = 1 / math.sqrt(fan_in)
             with torch.no_grad():
                 # Drawn from the caller's generator, so that a seed fixes the network; torch's own initialisation takes the

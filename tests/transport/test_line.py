@@ -15,6 +15,7 @@ from scipy.stats import wasserstein_distance
 
 from discrepancy.transport import Wasserstein
 from discrepancy.transport.line import line_costs, sorted_costs
+from discrepancy.transport.pooled_line import PooledLines
 
 
 def sample(n: int, seed: int, dtype=torch.float64) -> torch.Tensor:
@@ -173,6 +174,17 @@ def test_pooled_is_direct_for_any_order() -> None:
     for p in (1, 2, 1.5, math.inf):
         want = torch.stack([Wasserstein(p)(z, z, a, b) for a, b in zip(A, B, strict=True)])
         torch.testing.assert_close(Wasserstein(p).pooled(z)(A, B), want, atol=1e-12, rtol=1e-11)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_pooled_tensor_form_agrees_with_the_loop(p) -> None:
+    """What devices without a loop run, here on the same tensors."""
+    lines = torch.stack([sample(30, 17), sample(30, 18)])
+    A, B = torch.stack([masses(30, k) for k in range(3)]), torch.stack([masses(30, 5 + k) for k in range(3)])
+    loop = PooledLines(lines, p)
+    dense = PooledLines(lines, p)
+    dense.values, dense.order = torch.sort(lines, dim=-1)
+    torch.testing.assert_close(dense(A, B), loop(A, B), atol=1e-12, rtol=1e-11)
 
 
 def test_refusals() -> None:
