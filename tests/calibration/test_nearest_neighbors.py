@@ -37,7 +37,7 @@ def test_interval_coverage(record, D: FDivergence, n: int, d: int, shift: float,
         errors.append(got.standard_error)
     found, stated = torch.tensor(values, dtype=torch.float64), torch.tensor(errors, dtype=torch.float64)
     cell = record.coverage(
-        "nearest neighbours",
+        "estimates",
         f"{D!r}, N(0, I) and N({shift:g}, {scale:g}^2 I), d = {d}, n = m = {n}",
         draws=DRAWS,
         missed_low=int(above),

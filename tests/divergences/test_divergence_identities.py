@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from discrepancy import KL, Alpha, ChiSquared, Jeffreys, JensenShannon, LeCam, ReverseKL, SquaredHellinger, TotalVariation
 
 ALL = pytest.mark.parametrize("D", EVERY + COMPOSED, ids=repr)
-quick = settings(max_examples=15, deadline=None)
+quick = settings(max_examples=8, deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 
 
@@ -75,7 +75,7 @@ def test_joint_convexity(D, seed, weight):
 
 
 @given(seed=seeds, spread=st.floats(0.01, 4.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_inequalities_between_divergences(seed, spread):
     p, q = draw(seed, 2, 5, spread=spread)
     tv, hellinger, kl, chi, js, lecam, jeffreys = (
@@ -105,7 +105,7 @@ def test_jensen_shannon_is_two_skewed_divergences(seed):
 
 
 @given(seed=seeds, a=st.floats(-3, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_alpha_everywhere(seed, a):
     p, q = draw(seed, 2, 6)
     value = float(Alpha(a).from_probs(p, q))
