@@ -1,0 +1,1 @@
+"""The rows of `benchmarks/discrepancies.py`: one module a family, all with the same measure."""

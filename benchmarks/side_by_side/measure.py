@@ -1,0 +1,169 @@
+"""How a row is measured: contenders in turn in one process, their best and median times, errors and peak memory growth."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Answer = tuple[Any, Any]  # the value, and its gradient in the first sample or None
+
+# Errors below these are rounding: contenders that stay below are equally accurate.
+FLOOR = {torch.float64: 1e-8, torch.float32: 2e-5}
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to the number. `error` is given where the case measures it otherwise than against one reference value."""
+
+    name: str
+    run: Callable[[], Answer]
+    ours: bool = False
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: what is computed, by whom, and the float64 reference that the error is taken from.
+
+    `floor`: errors below it count as equal. `error_is` says in words what the error column holds. `once`: no repeats.
+    """
+
+    name: str
+    contenders: list[Contender]
+    value: float | None = None
+    gradient: np.ndarray | None = None
+    floor: float = FLOOR[torch.float64]
+    error_is: str = "relative error of value and gradient"
+    once: bool = False
+    reason: str = ""
+
+
+@dataclass
+class Measured:
+    """What one contender did."""
+
+    seconds: list[float] = field(default_factory=list)
+    error: float = 0.0
+    memory_mb: float = 0.0
+
+
+def gradient_of(discrepancy: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Callable[[], Answer]:
+    """A run that returns the value and its gradient in x."""
+
+    def run() -> Answer:
+        leaf = x.clone().requires_grad_()
+        value = discrepancy(leaf, y)
+        (slope,) = torch.autograd.grad(value, leaf)
+        return value.detach(), slope
+
+    return run
+
+
+def value_of(discrepancy: Callable[[Any, Any], Any], x: Any, y: Any) -> Callable[[], Answer]:
+    """A run that returns the value alone."""
+
+    def run() -> Answer:
+        with torch.no_grad():
+            return discrepancy(x, y), None
+
+    return run
+
+
+def error_of(case: Case, contender: Contender, answer: Answer) -> float:
+    """The larger of the relative errors of value and gradient, or the error that the contender brings."""
+    if contender.error is not None:
+        return contender.error
+    assert case.value is not None
+    found = abs(float(answer[0]) - case.value) / abs(case.value)
+    if case.gradient is not None:
+        slope = np.asarray(answer[1], dtype=np.float64).reshape(case.gradient.shape)
+        found = max(found, float(np.linalg.norm(slope - case.gradient) / np.linalg.norm(case.gradient)))
+    return found
+
+
+def _status(key: str) -> int:
+    found = re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def memory_growth(run: Callable[[], Answer]) -> float:
+    """How many MB the resident memory rises above where it stood, at its peak. Linux only: the kernel keeps the peak."""
+    gc.collect()
+    # What earlier runs freed goes back to the system, so that it is counted again.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    run()
+    return max(0.0, (_status("VmHWM") - before) / 1024)
+
+
+def measure(case: Case, budget: float) -> dict[str, Measured]:
+    """Every contender of a case: one warm run for error and memory each, then interleaved repeats within `budget` seconds."""
+    found = {c.name: Measured() for c in case.contenders}
+    first = 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peers warn about iteration limits; the error column says it
+        for contender in case.contenders:
+            here = found[contender.name]
+            start = time.perf_counter()
+            here.error = error_of(case, contender, contender.run())
+            first += time.perf_counter() - start
+            here.memory_mb = memory_growth(contender.run)
+        repeats = 1 if case.once else int(min(60, max(3, budget / first)))
+        for k in range(repeats):
+            for contender in case.contenders[k % 2 :: 1] + case.contenders[: k % 2]:  # nobody always follows the same other
+                start = time.perf_counter()
+                contender.run()
+                found[contender.name].seconds.append(time.perf_counter() - start)
+    return found
+
+
+def summary(case: Case, found: dict[str, Measured]) -> dict[str, Any]:
+    """The row as it is written to JSON; the ratios compare best times at equal error.
+
+    A peer is compared with the fastest of our contenders whose error is no larger than the peer's, errors below the floor
+    counting as equal. Where we have none, the ratio is taken against our most accurate one and `equal_error` is false.
+    """
+    rows = []
+    ours = [c for c in case.contenders if c.ours]
+    for contender in case.contenders:
+        m = found[contender.name]
+        row: dict[str, Any] = {
+            "name": contender.name,
+            "ours": contender.ours,
+            "best_s": min(m.seconds),
+            "median_s": statistics.median(m.seconds),
+            "repeats": len(m.seconds),
+            "error": m.error,
+            "peak_mb": m.memory_mb,
+        }
+        if not contender.ours:
+            allowed = max(m.error, case.floor)
+            fit = [c for c in ours if found[c.name].error <= allowed]
+            if fit:
+                chosen = min(fit, key=lambda c: min(found[c.name].seconds))
+            else:
+                chosen = min(ours, key=lambda c: found[c.name].error)
+            against = found[chosen.name]
+            row |= {
+                "against": chosen.name,
+                "ratio": row["best_s"] / min(against.seconds),
+                "ratio_of_medians": row["median_s"] / statistics.median(against.seconds),
+                "memory_ratio": m.memory_mb / max(against.memory_mb, 1.0),
+                "equal_error": bool(fit),
+            }
+        rows.append(row)
+    return {"case": case.name, "error_is": case.error_is, "reason": case.reason, "contenders": rows}
