@@ -164,6 +164,8 @@ def test_print_is_light_and_without_controls(visit: Visit) -> None:
     assert page.locator("#tools").is_hidden()
     assert page.locator("#theme").is_hidden()
     assert page.locator("details.card[open]").first.is_visible()
+    page.set_viewport_size({"width": 690, "height": 1000})  # A4 within its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 690
     assert len(page.pdf()) > 10_000
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_a_message_of_several_lines_becomes_one(capsys: pytest.CaptureFixture[st
 
     failures.guarded(fail)
     assert capsys.readouterr().err == "discrepancy: first second third.\n"
+
+
+def test_a_warning_is_one_line_without_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    def doubtful() -> int:
+        warnings.warn("the iteration stopped early\nat step 3", stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert failures.guarded(doubtful) == 0
+    assert capsys.readouterr().err == "discrepancy: warning: the iteration stopped early at step 3.\n"
 
 
 def test_numerical_errors_of_the_library_are_code_4() -> None:

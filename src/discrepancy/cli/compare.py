@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from discrepancy.cli.failures import CONDITION, FINE, UsageError
-from discrepancy.cli.output import check_writable, one_stream, write
+from discrepancy.cli.output import check_writable, emit, one_stream, write
 
 if TYPE_CHECKING:
     from discrepancy.comparison.model import Options
@@ -197,10 +197,13 @@ def compare(
     # All texts exist before the first file is touched: a failing renderer leaves no half of a set behind.
     render = {"json": report.to_json, "html": report.to_html, "markdown": report.to_markdown, "csv": report.to_csv}
     texts = {path: render[name]() for name, path in outputs.items()}
-    if not quiet and "-" not in texts:
+    talk = not quiet and "-" not in texts
+    if talk:
         from discrepancy.comparison.render.terminal import show
 
         show(report, color=not no_color)
     for path, text in texts.items():
         write(path, text)
+    if talk and texts:
+        emit(f"Wrote {', '.join(texts)}.")
     return CONDITION if fail_on_drift and report.drift else FINE

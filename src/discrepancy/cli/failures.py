@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 FINE, CONDITION, USAGE, DATA, NUMERICAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -59,13 +60,19 @@ def _explain(error: Exception) -> tuple[int, str]:
     return NUMERICAL, f"this is a defect of discrepancy ({type(error).__name__}: {error}); DISCREPANCY_TRACEBACK=1 shows where"
 
 
+def _warn(message: Warning | str, *_: object) -> None:
+    say(f"warning: {message}")
+
+
 def guarded(work: Callable[[], int]) -> int:
     """Run `work` and return its exit code; an exception becomes a sentence and its code.
 
     A reader that closes the pipe early (`| head`) is not an error. Set DISCREPANCY_TRACEBACK=1 to see tracebacks.
     """
     try:
-        code = work()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = work()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

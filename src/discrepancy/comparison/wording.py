@@ -225,8 +225,8 @@ def how_far(result: ColumnResult) -> str:
 
 
 def how_sure(result: ColumnResult) -> str:
-    """The corrected p-value, with the Monte Carlo caveat where there is one."""
-    return p_value(result.p_adjusted if result.p_adjusted is not None else result.p_value)
+    """The corrected p-value; none for what is no member of the family."""
+    return NONE if tone(result) == "out" else p_value(result.p_adjusted)
 
 
 def joint_changed(result: JointResult) -> str:

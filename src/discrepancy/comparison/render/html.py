@@ -194,7 +194,8 @@ def _groups(report: ComparisonReport) -> list[dict[str, Any]]:
 
 def _view(report: ComparisonReport) -> dict[str, Any]:
     ranked = sorted(report.everything(), key=lambda pair: wording.rank(pair[1]))
-    top = max([c.size_high or c.size or 0.0 for _, c in ranked] + [2 * (c.margin or 0.0) for _, c in ranked] + [0.0])
+    shown = [c for _, c in ranked if wording.tone(c) != "out"]
+    top = max([c.size_high or c.size or 0.0 for c in shown] + [2 * (c.margin or 0.0) for c in shown] + [0.0])
     tones = [wording.tone(c) for _, c in ranked]
     drawn = len(ranked) if len(ranked) <= MOST_FIGURES else min(MOST_FIGURES, len(ranked))
     rows = [_row(k, g, c, top, k < drawn) for k, (g, c) in enumerate(ranked[:MOST_ROWS])]
