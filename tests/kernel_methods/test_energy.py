@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance
 
 from discrepancy import MMD, EnergyDistance
+from discrepancy.kernel_methods import energy_line
 from discrepancy.kernels import NegativeDistance
 from discrepancy.testing import problems
 
@@ -71,6 +72,22 @@ def test_on_the_line_sorting_equals_pairs_in_value_and_gradient(p: list[int], q:
     np.testing.assert_allclose(values[0], values[1], atol=1e-14)
     for sorted_, paired in zip(*gradients, strict=True):
         np.testing.assert_allclose(sorted_, paired, atol=1e-13)
+
+
+def test_loop_and_tensor_operations_on_the_line_agree() -> None:
+    x, y = (sample(n, 9, seed).mT.round(decimals=1) for n, seed in ((40, 0), (31, 1)))  # rows with ties
+    a, b = (torch.stack([masses(n, s) for s in range(9)]) for n in (40, 31))
+    F, G = energy_line._Distribution(x, a, ordered=False), energy_line._Distribution(y, b, ordered=True)
+    torch.testing.assert_close(energy_line.loop_area(F, G), energy_line.tensor_area(F, G), rtol=1e-13, atol=0)
+    for right in (False, True):
+        wanted = torch.searchsorted(F.knots, G.knots, right=right)
+        torch.testing.assert_close(energy_line._ranks(F.knots, G.knots, right=right), wanted)
+
+
+def test_on_the_line_the_value_does_not_depend_on_what_is_differentiated() -> None:
+    x, y = sample(300, 1, 0), sample(200, 1, 1, 0.4)
+    plain = EnergyDistance()(x, y)
+    assert float(EnergyDistance()(x.requires_grad_(), y).detach()) == float(plain)
 
 
 @pytest.mark.parametrize("population", list(problems.populations()), ids=lambda p: p.name)
