@@ -1,4 +1,8 @@
-"""How a row is measured: contenders in turn in one process, their best and median times, errors and peak memory growth."""
+"""How a row is measured: contenders in turn in one process, their best and median times, errors and peak memory growth.
+
+Time is the process's processor time: on one thread that is the wall time of a machine with nothing else to do, and on a busy one
+it is not inflated by waiting.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +49,7 @@ class Case:
     value: float | None = None
     gradient: np.ndarray | None = None
     floor: float = FLOOR[torch.float64]
-    error_is: str = "relative error of value and gradient"
+    error_is: str = "relative error"
     once: bool = False
     reason: str = ""
 
@@ -55,8 +59,13 @@ class Measured:
     """What one contender did."""
 
     seconds: list[float] = field(default_factory=list)
-    error: float = 0.0
+    errors: tuple[float, ...] = ()
     memory_mb: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """The larger one: that by which contenders are held to equal error."""
+        return max(self.errors)
 
 
 def gradient_of(discrepancy: Callable[[Tensor, Tensor], Any], x: Tensor, y: Tensor) -> Callable[[], Answer]:
@@ -81,16 +90,16 @@ def value_of(discrepancy: Callable[[Any, Any], Any], x: Any, y: Any) -> Callable
     return run
 
 
-def error_of(case: Case, contender: Contender, answer: Answer) -> float:
-    """The larger of the relative errors of value and gradient, or the error that the contender brings."""
+def errors_of(case: Case, contender: Contender, answer: Answer) -> tuple[float, ...]:
+    """The relative errors of the value and, where there is one, of the gradient; or the error that the contender brings."""
     if contender.error is not None:
-        return contender.error
+        return (contender.error,)
     assert case.value is not None
-    found = abs(float(answer[0]) - case.value) / abs(case.value)
-    if case.gradient is not None:
-        slope = np.asarray(answer[1], dtype=np.float64).reshape(case.gradient.shape)
-        found = max(found, float(np.linalg.norm(slope - case.gradient) / np.linalg.norm(case.gradient)))
-    return found
+    value = abs(float(answer[0]) - case.value) / abs(case.value)
+    if case.gradient is None:
+        return (value,)
+    slope = np.asarray(answer[1], dtype=np.float64).reshape(case.gradient.shape)
+    return value, float(np.linalg.norm(slope - case.gradient) / np.linalg.norm(case.gradient))
 
 
 def _status(key: str) -> int:
@@ -118,16 +127,16 @@ def measure(case: Case, budget: float) -> dict[str, Measured]:
         warnings.simplefilter("ignore")  # peers warn about iteration limits; the error column says it
         for contender in case.contenders:
             here = found[contender.name]
-            start = time.perf_counter()
-            here.error = error_of(case, contender, contender.run())
-            first += time.perf_counter() - start
+            here.errors = errors_of(case, contender, contender.run())
+            start = time.process_time()
             here.memory_mb = memory_growth(contender.run)
+            first += time.process_time() - start
         repeats = 1 if case.once else int(min(60, max(3, budget / first)))
         for k in range(repeats):
             for contender in case.contenders[k % 2 :: 1] + case.contenders[: k % 2]:  # nobody always follows the same other
-                start = time.perf_counter()
+                start = time.process_time()
                 contender.run()
-                found[contender.name].seconds.append(time.perf_counter() - start)
+                found[contender.name].seconds.append(time.process_time() - start)
     return found
 
 
@@ -147,7 +156,7 @@ def summary(case: Case, found: dict[str, Measured]) -> dict[str, Any]:
             "best_s": min(m.seconds),
             "median_s": statistics.median(m.seconds),
             "repeats": len(m.seconds),
-            "error": m.error,
+            "errors": m.errors,
             "peak_mb": m.memory_mb,
         }
         if not contender.ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def cases(quick: bool) -> Iterator[Case]:
         for suffix, wrap in (("", value_of), (", with gradient", gradient_of)):
             contenders = [Contender(who, wrap(run, x, y), ours=run is ours) for who, run in runs]
             gradient = slope.numpy() if suffix else None
-            yield Case(name + suffix, contenders, float(truth), gradient, floor=FLOOR[torch.float32])
+            yield Case(name + suffix, contenders, float(truth.detach()), gradient, floor=FLOOR[torch.float32])
     yield _at_equal_time(quick)
 
 
@@ -78,11 +79,11 @@ def _at_equal_time(quick: bool) -> Case:
 
     def best(run: Callable[[Tensor, Tensor], Tensor]) -> float:
         def once() -> float:
-            start = time.perf_counter()
+            start = time.process_time()
             run(x, y)
-            return time.perf_counter() - start
+            return time.process_time() - start
 
-        return min(once() for _ in range(40))
+        return statistics.median(once() for _ in range(60))
 
     def rmse(run: Callable[[Tensor, Tensor], Tensor]) -> float:
         return math.sqrt(np.mean([(float(run(x, y)) / truth - 1) ** 2 for _ in range(300)]))

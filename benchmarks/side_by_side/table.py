@@ -10,9 +10,10 @@ _REASONS: dict[str, str] = {}
 _HEADING = """# Side by side with peers
 
 Written by `make bench`: all contenders of a row run in turn in one process, on one thread ({machine}).
+Times are processor seconds: on one thread the wall time of an idle machine.
 *ratio* is the peer's best time over ours: above 1 we are faster. Ours is the fastest of our contenders whose error is no larger
 than the peer's (errors at the level of rounding count as equal); a ratio in brackets compares with our most accurate contender
-where the peer is still more accurate. *error* is measured against a float64 reference that uses none of the contenders;
+where the peer is still more accurate. *error* is relative, of the value and of the gradient, against a float64 reference that uses none of the contenders;
 *peak* is the growth of resident memory during a call.
 """
 
@@ -35,7 +36,7 @@ def markdown(rows: list[dict[str, Any]], *, heading: bool, machine: str = "") ->
         out.append(f"## {row['case']}\n\n| | best | median | {row['error_is']} | peak MB | ratio |\n|---|---|---|---|---|---|")
         for c in row["contenders"]:
             ratio = "" if c["ours"] else f"{c['ratio']:.2f}" if c["equal_error"] else f"({c['ratio']:.2f})"
-            cells = (c["name"], _seconds(c["best_s"]), _seconds(c["median_s"]), f"{c['error']:.1e}", f"{c['peak_mb']:.0f}", ratio)
+            cells = (c["name"], _seconds(c["best_s"]), _seconds(c["median_s"]), ", ".join(f"{e:.1e}" for e in c["errors"]), f"{c['peak_mb']:.0f}", ratio)
             out.append("|" + "|".join(cells) + "|")
         if row["reason"]:
             out.append(f"\n{row['reason']}")
