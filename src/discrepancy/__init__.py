@@ -23,8 +23,6 @@ _EXPORTS: dict[str, str] = {
     "ConvergenceWarning": "_results",
     "DataError": "comparison.errors",
     "OptionError": "comparison.errors",
-    "DataError": "comparison.errors",
-    "OptionError": "comparison.errors",
     "register": "_registry",
     # transport
     "Wasserstein": "transport",
@@ -86,8 +84,6 @@ if TYPE_CHECKING:
     from discrepancy._results import Outcome as Outcome
     from discrepancy._results import TestResult as TestResult
     from discrepancy._results import TransportResult as TransportResult
-    from discrepancy.comparison.errors import DataError as DataError
-    from discrepancy.comparison.errors import OptionError as OptionError
     from discrepancy.comparison.errors import DataError as DataError
     from discrepancy.comparison.errors import OptionError as OptionError
     from discrepancy.comparison.front import compare as compare

@@ -43,13 +43,13 @@ def _unexplained(image: Tensor, truth: Tensor) -> float:
 
 def _fit(x: Tensor, y: Tensor, weight: float, setting: Setting, *, seed_offset: int, **options: object) -> NeuralMap:
     """One map; a quick run takes a quarter of the steps and of the batch."""
-    steps = int(options.pop("steps", 600))  # type: ignore[call-overload]
+    steps, batch = int(options.pop("steps", 600)), int(options.pop("batch_size", 128))  # type: ignore[call-overload]
     if setting.choice is not None:
         options["fitting"] = setting.choice
     model = NeuralMap(
         gap_weight=weight,
         steps=steps // 4 if setting.quick else steps,
-        batch_size=64 if setting.quick else 256,
+        batch_size=64 if setting.quick else batch,
         random_state=1000 * setting.seed + seed_offset,
         **options,  # type: ignore[arg-type]
     )
@@ -75,7 +75,7 @@ def _rotation(setting: Setting) -> Row:
     start = _rotated_start(setting, generator)
     row: Row = {}
     for name, weight in _WEIGHTS.items():
-        model = _fit(x, y, weight, setting, seed_offset=1, network=start, steps=300, learning_rate=5e-3)
+        model = _fit(x, y, weight, setting, seed_offset=1, network=start, steps=300, batch_size=256, learning_rate=5e-3)
         image = model.transform(held_out)
         row[f"rotation UVP {name}"] = _unexplained(image, held_out)
         row[f"rotation fit {name}"] = float(SinkhornDivergence()(image[:1024], target[:1024]))
