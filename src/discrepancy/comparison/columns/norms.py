@@ -98,6 +98,12 @@ class OrderedNorms(Norms):
     def names(self) -> tuple[str, ...]:
         return ("W1", "A", "KS", *self.counts.extras)
 
+    @property
+    def tested(self) -> tuple[bool, ...]:
+        """All; of a column without any value in one table, the shares alone: there is no second distribution."""
+        both = min(side.mass[: self.counts.values].sum() for side in self.counts.sides) > 0
+        return (both, both, both, *(True for _ in self.counts.extras))
+
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         K = self.counts.values
         F, G = np.cumsum(a[:, :K], axis=1), np.cumsum(b[:, :K], axis=1)
