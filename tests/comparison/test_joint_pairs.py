@@ -175,3 +175,18 @@ def test_blocks_of_dependent_rows_widen_the_error():
     # five copies of each row carry the information of one
     assert blocks.error[0] / rows.error[0] == pytest.approx(math.sqrt(5 * 499 / 500 * 100 / 99), rel=0.02)
     assert blocks.error[0] == pytest.approx(math.sqrt(2 / 100), rel=0.2)
+
+
+def test_rare_levels_do_not_flag_by_themselves():
+    """Levels of a few rows: an error taken from each table's own correlation flags half of such null tables."""
+    zipf = 1 / np.arange(1, 31)
+    flagged = 0
+    for trial in range(60):
+        rng = np.random.default_rng(trial)
+        g, h = (rng.choice(30, 250, p=zipf / zipf.sum()) for _ in range(2))
+        pairs = [levels("g", g, h, tuple(map(str, range(30))))]
+        pairs += [numeric(f"v{i}", rng.normal(size=250), rng.normal(size=250)) for i in range(4)]
+        got = changes(TablePair(pairs, 250, 250), draws=99)
+        assert got is not None
+        flagged += got.excess(0.0).max() > np.quantile(got.draws, 0.95)
+    assert flagged <= 10  # Bin(60, 0.05) is above once in 10,000

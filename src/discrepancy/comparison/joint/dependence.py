@@ -6,7 +6,6 @@ for the normal-scores correlation; Westfall and Young (1993) for the maximum ove
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +72,7 @@ def pair_changes(representation: Representation, both: tuple[Side, Side], null: 
         return None
     scores = np.array([c.level is None for c in representation.coordinates])
     gaps = any(m.gaps for m in moments)
-    block = max(1, 200_000_000 // (4 * len(null.sizes) * (4 if gaps else 2)))
+    block = max(1, 200_000_000 // (4 * len(null.sizes) * 4))
     parts = []
     for start in range(0, len(first), block):
         chosen = slice(start, start + block)
@@ -201,60 +200,99 @@ def _changes(
     null: Null,
     gaps: bool,
 ) -> PairChanges:
-    """Correlations, their influence by unit, standard errors and null maxima of one block of pairs.
+    """Correlations, standard errors and null maxima of one block of pairs.
 
-    With sums over the rows that have both cells, r = S_ij / sqrt(S_ii S_jj), and a unit moves it by
-    I_u = s_ij/sqrt(S_ii S_jj) - r (s_ii/S_ii + s_jj/S_jj)/2, which adds up to 0 over the table. The noise of atanh r
-    divides by 1 - rbar^2 with rbar the pooled correlation: each table's own would blind the test.
+    With sums over the rows that have both cells, r = S_ij / sqrt(S_ii S_jj) in each table, and in each table of a draw:
+    they are linear in the units but for this last step, so that the draws go through the same formula as the data. The
+    error is that of the pooled correlation rbar: a unit moves r by s_ij/sqrt(S_ii S_jj) - rbar (s_ii/S_ii + s_jj/S_jj)/2,
+    and atanh r by that over 1 - rbar^2. Each table's own r would make the error small exactly where few rows of a rare
+    level make r large.
     """
     p = len(first)
-    chunk = max(1, 8_000_000 // (p * (4 if gaps else 1) + representation.width))
-    influence, correlation, pairs = [], [], []
+    sums, number = [], []
     for current, side in ((False, both[0]), (True, both[1])):
-
-        def products(rows: np.ndarray, current: bool = current) -> np.ndarray:
-            z, present = _standardised(representation, moments, current, rows)
-            zi, zj = z[:, first], z[:, second]
-            if not gaps:
-                return zi * zj
-            pi, pj = present[:, first], present[:, second]
-            return np.concatenate([zi * zj, zi * zi * pj, zj * zj * pi, pi * pj], axis=1)
-
-        def squares(rows: np.ndarray, current: bool = current) -> np.ndarray:
-            return _standardised(representation, moments, current, rows)[0] ** 2
-
-        if gaps:
-            sums = side.sums(4 * p, products, chunk)
-            cross, left, right = sums[:, :p], sums[:, p : 2 * p], sums[:, 2 * p : 3 * p]
-            number = sums[:, 3 * p :].sum(0, dtype=np.float64)
-        else:
-            cross = side.sums(p, products, chunk)
-            own = side.sums(representation.width, squares, max(1, 8_000_000 // representation.width))
-            left, right = own[:, first], own[:, second]
-            number = np.full(p, float(side.sizes().sum()))
-        total = [part.sum(0, dtype=np.float64) for part in (cross, left, right)]
-        seen = (total[1] > 0) & (total[2] > 0)
-        scale = np.where(seen, np.sqrt(total[1] * total[2]), 1.0)
-        r = np.where(seen, total[0] / scale, 0.0)
-        shares = left / np.where(seen, total[1], 1.0) + right / np.where(seen, total[2], 1.0)
-        moved = (cross / scale - shares * (r / 2)) * seen
-        size = float(side.sizes().sum())
-        influence.append(moved * (size * math.sqrt(side.count / max(side.count - 1, 1))))
-        correlation.append(np.clip(r, -_ONE, _ONE))
-        effective = 1.0 if side.weight is None else float(side.weight.sum() ** 2 / (side.weight**2).sum()) / len(side.rows)
-        pairs.append(np.maximum(number * effective, 1e-300))
-    n, m = (float(side.sizes().sum()) for side in both)
-    before, after = correlation
+        part, count = _unit_products(representation, side, current, moments, first, second, gaps)
+        sums.append(part)
+        number.append(count)
+    joined = np.concatenate(sums)
+    k = null.count_reference
+    n, m = float(null.sizes[:k].sum()), float(null.sizes[k:].sum())
     curved = scores[first] & scores[second]
-    slope = np.where(curved, 1 - ((n * before + m * after) / (n + m)) ** 2, 1.0)
-    noise = (np.concatenate(influence) / slope).astype(np.float32)
-    change = np.where(curved, np.abs(np.arctanh(before) - np.arctanh(after)), np.abs(before - after))
-    variance = (noise**2).sum(0, dtype=np.float64) / (n + m) * (1 / n + 1 / m)
-    # A bivariate normal pair has exactly 1 here: a smaller estimate is chance, or a pair of copies.
-    error = np.sqrt(np.where(curved, np.maximum(variance, 1 / pairs[0] + 1 / pairs[1]), variance))
-    # Indicators that never vary together have no noise to compare with.
-    alive = error > 1e-12
-    error = np.where(alive, error, 0.0)
-    per = np.where(alive, 1 / np.where(alive, error, 1.0), 0.0)
-    draws = np.concatenate([np.abs(block * per).max(1) for block in null.differences(noise)])
-    return PairChanges(first, second, before, after, change, error, draws, float((np.sqrt(variance) * per).max()))
+    # Where the squares of z_i and z_j stand among the sums: one for each pair if cells are missing, else one a coordinate.
+    squares = (p + np.arange(p), 2 * p + np.arange(p)) if gaps else (p + first, p + second)
+
+    def transformed(means: np.ndarray) -> np.ndarray:
+        r = _correlation(means, squares)
+        return np.where(curved, np.arctanh(r), r)
+
+    at = [joined[:k].sum(0, dtype=np.float64) / n, joined[k:].sum(0, dtype=np.float64) / m]
+    change = np.abs(transformed(at[0][None]) - transformed(at[1][None]))[0]
+    rbar, influence = _influence(joined, squares, n + m)
+    slope = np.where(curved, 1 - rbar**2, 1.0)
+    units = len(null.sizes)
+    variance = (influence**2).sum(0) / slope**2 * (units / max(units - 1, 1)) / (n + m) * (1 / n + 1 / m)
+    # A normal pair has exactly this much: a smaller estimate is chance, or a pair of copies.
+    least = (1 / number[0] + 1 / number[1]) * np.where(curved, 1.0, (1 - rbar**2) ** 2)
+    error = np.sqrt(np.maximum(variance, least))
+    own = [0.0, 0.0] if null.kind == "permutation" else [transformed(a[None]) for a in at]
+    draws = np.concatenate(
+        [(np.abs((transformed(a) - own[0]) - (transformed(b) - own[1])) / error).max(1) for a, b in null.means(joined)]
+    )
+    before, after = (_correlation(a[None], squares)[0] for a in at)
+    return PairChanges(first, second, before, after, change, error, draws, float(np.sqrt(variance / error**2).max()))
+
+
+def _unit_products(
+    representation: Representation,
+    side: Side,
+    current: bool,
+    moments: tuple[_Moments, _Moments],
+    first: np.ndarray,
+    second: np.ndarray,
+    gaps: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unit sums of z_i z_j (p), then of the squares, and the effective number of rows with both cells (p,).
+
+    Squares: z_i^2 and z_j^2 over the rows with both cells (2 p) where cells are missing, else z^2 of each coordinate (d).
+    """
+    p = len(first)
+
+    def products(rows: np.ndarray) -> np.ndarray:
+        z, present = _standardised(representation, moments, current, rows)
+        zi, zj = z[:, first], z[:, second]
+        if not gaps:
+            return zi * zj
+        pi, pj = present[:, first], present[:, second]
+        return np.concatenate([zi * zj, zi * zi * pj, zj * zj * pi, pi * pj], axis=1)
+
+    def squares(rows: np.ndarray) -> np.ndarray:
+        return _standardised(representation, moments, current, rows)[0] ** 2
+
+    chunk = max(1, 8_000_000 // (p * (4 if gaps else 1) + representation.width))
+    if gaps:
+        sums = side.sums(4 * p, products, chunk)
+        count = sums[:, 3 * p :].sum(0, dtype=np.float64)
+        sums = sums[:, : 3 * p]
+    else:
+        own = side.sums(representation.width, squares, max(1, 8_000_000 // representation.width))
+        sums = np.concatenate([side.sums(p, products, chunk), own], axis=1)
+        count = np.full(p, float(side.sizes().sum()))
+    effective = 1.0 if side.weight is None else float(side.weight.sum() ** 2 / (side.weight**2).sum()) / len(side.rows)
+    return sums, np.maximum(count * effective, 1e-300)
+
+
+def _correlation(means: np.ndarray, squares: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """r (k, p) from means of products (first p) and of squares, found at `squares`; 0 where one of the two is constant."""
+    p = len(squares[0])
+    scale = np.sqrt(np.maximum(means[:, squares[0]], 0) * np.maximum(means[:, squares[1]], 0))
+    return np.clip(np.where(scale > 0, means[:, :p] / np.where(scale > 0, scale, 1.0), 0.0), -_ONE, _ONE)
+
+
+def _influence(sums: np.ndarray, squares: tuple[np.ndarray, np.ndarray], size: float) -> tuple[np.ndarray, np.ndarray]:
+    """The pooled correlation (p,) and how far each unit moves it, times all rows: (units, p), adding up to 0."""
+    total = sums.sum(0, dtype=np.float64)
+    rbar = _correlation(total[None] / size, squares)[0]
+    left, right = (np.where(total[i] > 0, total[i], 1.0) for i in squares)
+    moved = sums[:, : len(rbar)] / np.sqrt(left * right)
+    moved -= (sums[:, squares[0]] / left + sums[:, squares[1]] / right) * (rbar / 2)
+    return rbar, moved * size

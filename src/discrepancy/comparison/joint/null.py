@@ -28,12 +28,11 @@ class Null:
     draws: int
     seed: int
 
-    def differences(self, sums: np.ndarray) -> Iterator[np.ndarray]:
-        """Draws of mean_ref - mean_cur of a quantity with unit sums (units, p), each (draws at once, p).
+    def means(self, sums: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Draws of the means of a quantity with unit sums (units, p) in both tables, each (draws at once, p).
 
-        Permutation: units change tables, `sum over A / size of A - sum over B / size of B`. Multiplier: inside each table
-        exponential multipliers g_u replace the units' weights, and the table's own mean is taken off.
-        The sums must be centred near zero over both tables (or over each, for a quantity that is centred in each).
+        Permutation: units change tables, `sum over A / size of A` and the same of the rest. Multiplier: inside each table
+        exponential multipliers g_u replace the units' weights.
         """
         dtype = np.float64 if len(self.sizes) <= _EXACT_BELOW else np.float32
         sums = np.ascontiguousarray(sums, dtype=dtype)
@@ -47,14 +46,29 @@ class Null:
                 chosen = np.zeros((r, len(sizes)), dtype=dtype)
                 for row in chosen:
                     row[random.permutation(len(sizes))[:k]] = 1
-                size = chosen @ sizes
+                size = (chosen @ sizes)[:, None]
                 first = (chosen @ sums).astype(np.float64)
-                yield first / size[:, None] - (total - first) / (mass - size)[:, None]
+                yield first / size, (total - first) / (mass - size)
             else:
                 g = random.standard_exponential((r, len(sizes))).astype(dtype)
-                difference = np.zeros((r, sums.shape[1]))
-                for part, sign in ((slice(None, k), 1.0), (slice(k, None), -1.0)):
-                    mean = sums[part].sum(0, dtype=np.float64) / sizes[part].sum()
-                    drawn = (g[:, part] @ sums[part]).astype(np.float64) / (g[:, part] @ sizes[part])[:, None]
-                    difference += sign * (drawn - mean)
-                yield difference
+                first, second = (
+                    (g[:, part] @ sums[part]).astype(np.float64) / (g[:, part] @ sizes[part])[:, None]
+                    for part in (slice(None, k), slice(k, None))
+                )
+                yield first, second
+
+    def centre(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the draws of `means` scatter about: nothing for permutations, each table's own mean for multipliers."""
+        k = self.count_reference
+        if self.kind == "permutation":
+            return np.zeros(sums.shape[1]), np.zeros(sums.shape[1])
+        return tuple(sums[p].sum(0, dtype=np.float64) / self.sizes[p].sum() for p in (slice(None, k), slice(k, None)))  # type: ignore[return-value]
+
+    def differences(self, sums: np.ndarray) -> Iterator[np.ndarray]:
+        """Draws of mean_ref - mean_cur, less that of the data where the null is by multipliers: (draws at once, p).
+
+        The sums should be centred near zero, for the sake of float32.
+        """
+        first, second = self.centre(sums)
+        for a, b in self.means(sums):
+            yield (a - first) - (b - second)
