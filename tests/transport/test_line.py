@@ -138,12 +138,35 @@ def test_the_loop_and_the_tensor_form_agree(p, weighted) -> None:
     u[1, 2] = u[1, 7]
     a = torch.stack([masses(20, k) for k in range(3)]) if weighted else None
     b = torch.stack([masses(12, k) for k in range(3)]) if weighted else None
-    loop, dense = line_costs(u, v, a, b, p, points=True, weights=True), sorted_costs(u, v, a, b, p, True, True)
+    loop, dense = line_costs(u, v, a, b, p, points_u=True, points_v=True, weights=True), sorted_costs(u, v, a, b, p, True, True)
     for name in ("cost", "grad_u", "grad_v"):
         torch.testing.assert_close(getattr(loop, name), getattr(dense, name), atol=1e-13, rtol=1e-12)
     for name in ("grad_a", "grad_b"):
         left, right = getattr(loop, name), getattr(dense, name)
         torch.testing.assert_close(left - left.mean(-1, True), right - right.mean(-1, True), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("p", [1, 2, 3.0, math.inf])
+@pytest.mark.parametrize("sizes", [(20, 20), (20, 12)])
+def test_one_sides_gradient_is_that_of_both(p, sizes) -> None:
+    u, v = sample(3 * sizes[0], 12).reshape(3, -1), sample(3 * sizes[1], 13).reshape(3, -1)
+    both = line_costs(u, v, None, None, p, points_u=True, points_v=True)
+    left, right = line_costs(u, v, None, None, p, points_u=True), line_costs(u, v, None, None, p, points_v=True)
+    assert left.grad_v is None
+    assert right.grad_u is None
+    for alone, name in ((left, "grad_u"), (right, "grad_v")):
+        torch.testing.assert_close(getattr(alone, name), getattr(both, name), atol=0, rtol=0)
+        torch.testing.assert_close(alone.cost, both.cost, atol=0, rtol=0)
+
+
+def test_the_gradient_of_a_long_row_follows_its_points() -> None:
+    """Long float64 rows are ordered by another sort: W_2^2 between u and u + 1 in any order has slope -2/n everywhere."""
+    u = sample((1 << 18) + 3, 21)[None]
+    found = line_costs(u, u.flip(-1) + 1, None, None, 2, points_u=True, points_v=True)
+    torch.testing.assert_close(found.grad_u, torch.full_like(u, -2 / u.shape[-1]), atol=1e-14, rtol=0)
+    torch.testing.assert_close(found.grad_v, torch.full_like(u, 2 / u.shape[-1]), atol=1e-14, rtol=0)
+    shifted = line_costs(u, u.exp(), None, None, 2, points_u=True)
+    torch.testing.assert_close(shifted.grad_u, 2 * (u - u.exp()) / u.shape[-1])
 
 
 def test_zero_weights_have_feasible_potentials() -> None:

@@ -38,8 +38,9 @@ def _slope(gap: float, p: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def couple_equal(u, v, p, points, cost, order_u, order_v, grad_u, grad_v):
-    """Equal weights and sizes: point k meets point k. Writes cost (r,) and, if `points`, the gradients in the original order."""
+def couple_equal(u, v, p, points_u, points_v, cost, order_u, order_v, grad_u, grad_v):
+    """Equal weights and sizes: point k meets point k. Writes cost (r,) and, if `points_u` or `points_v`, those gradients
+    in the original order."""
     rows, n = u.shape
     for r in range(rows):
         total = 0.0
@@ -49,29 +50,32 @@ def couple_equal(u, v, p, points, cost, order_u, order_v, grad_u, grad_v):
                 size = abs(float(u[r, k]) - float(v[r, k]))
                 if size > total:
                     total, best = size, k
-            if points and total > 0.0:
-                sign = math.copysign(1.0, float(u[r, best]) - float(v[r, best]))
+            sign = math.copysign(1.0, float(u[r, best]) - float(v[r, best]))
+            if points_u and total > 0.0:
                 grad_u[r, order_u[r, best]] = sign
+            if points_v and total > 0.0:
                 grad_v[r, order_v[r, best]] = -sign
             cost[r] = total
             continue
         for k in range(n):
             gap = float(u[r, k]) - float(v[r, k])
             total += _cost(gap, p)
-            if points:
+            if points_u or points_v:
                 slope = _slope(gap, p) / n
-                grad_u[r, order_u[r, k]] = slope
-                grad_v[r, order_v[r, k]] = -slope
+                if points_u:
+                    grad_u[r, order_u[r, k]] = slope
+                if points_v:
+                    grad_v[r, order_v[r, k]] = -slope
         cost[r] = total / n
 
 
 @njit(cache=True, nogil=True)
-def couple(u, v, A, B, p, tie, points, weights, cost, order_u, order_v, grad_u, grad_v, f, g):
+def couple(u, v, A, B, p, tie, points_u, points_v, weights, cost, order_u, order_v, grad_u, grad_v, f, g):
     """General weights: merge the levels A (r or 1, n) and B (r or 1, m), whose last entries agree.
 
-    Writes cost (r,) in units of the total level; if `points` the gradients in u and v, if `weights` Kantorovich potentials f
-    and g, all in the original order. Levels closer than `tie` are the same: there the potential's jump is not unique,
-    and the mean of its two extremes is taken, the derivative that central differences see.
+    Writes cost (r,) in units of the total level; if `points_u`, `points_v` the gradients in u and v, if `weights` Kantorovich
+    potentials f and g, all in the original order. Levels closer than `tie` are the same: there the potential's jump is not
+    unique, and the mean of its two extremes is taken, the derivative that central differences see.
     """
     rows, n = u.shape
     m = v.shape[1]
@@ -96,10 +100,12 @@ def couple(u, v, A, B, p, tie, points, weights, cost, order_u, order_v, grad_u, 
                     total, worst_i, worst_j = abs(gap), i, j
             elif mass > 0.0:
                 total += mass * _cost(gap, p)
-                if points:
+                if points_u or points_v:
                     slope = mass * _slope(gap, p)
-                    grad_u[r, order_u[r, i]] += slope
-                    grad_v[r, order_v[r, j]] -= slope
+                    if points_u:
+                        grad_u[r, order_u[r, i]] += slope
+                    if points_v:
+                        grad_v[r, order_v[r, j]] -= slope
             if level > previous:
                 previous = level
             if i == n - 1 and j == m - 1:
@@ -126,10 +132,12 @@ def couple(u, v, A, B, p, tie, points, weights, cost, order_u, order_v, grad_u, 
                 j += 1
                 if weights:
                     g[r, order_v[r, j]] = gj
-        if p == np.inf and points and worst_i >= 0:
+        if p == np.inf and worst_i >= 0:
             sign = math.copysign(1.0, float(u[r, worst_i]) - float(v[r, worst_j]))
-            grad_u[r, order_u[r, worst_i]] = sign
-            grad_v[r, order_v[r, worst_j]] = -sign
+            if points_u:
+                grad_u[r, order_u[r, worst_i]] = sign
+            if points_v:
+                grad_v[r, order_v[r, worst_j]] = -sign
         cost[r] = total
 
 

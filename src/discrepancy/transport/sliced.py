@@ -47,7 +47,7 @@ def _pass(
     """W_p^p at each direction (B, L), and the sums over directions of its gradients in x, y, a, b, weighted by scale (B, L)."""
     batch, n, _ = x.shape
     m = y.shape[1]
-    points, weights = need[0] or need[1], need[2] or need[3]
+    weights = need[2] or need[3]
     costs = torch.empty(batch, theta.shape[0], dtype=torch.float64, device=x.device)
     sums = [torch.zeros_like(t) if t is not None and wanted else None for t, wanted in zip((x, y, a, b), need, strict=True)]
     for part, directions in _groups(theta, batch, n + m):
@@ -59,7 +59,7 @@ def _pass(
         def spread(w: Tensor | None) -> Tensor | None:
             return None if w is None else w[:, None].expand(-1, count, -1).reshape(batch * count, -1)  # noqa: B023
 
-        found = line_costs(rows(x), rows(y), spread(a), spread(b), p, points=points, weights=weights)
+        found = line_costs(rows(x), rows(y), spread(a), spread(b), p, points_u=need[0], points_v=need[1], weights=weights)
         costs[:, part] = found.cost.reshape(batch, count)
         slopes = (found.grad_u, found.grad_v, found.grad_a, found.grad_b)
         for k, (total, slope) in enumerate(zip(sums, slopes, strict=True)):
