@@ -51,5 +51,12 @@ reproduce: $(VENV)/installed-test
 readme: $(VENV)/installed-test
 	$(BIN)/python docs/update_readme.py --all
 
+$(VENV)/installed-bench: $(VENV)/installed
+	$(PIP) --group bench
+	touch $@
+
+bench: $(VENV)/installed-bench
+	$(ONE_THREAD) $(BIN)/python benchmarks/discrepancies.py
+
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis

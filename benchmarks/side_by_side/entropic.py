@@ -86,9 +86,9 @@ def cases(quick: bool) -> Iterator[Case]:
                     ("discrepancy, tolerance 1e-2", SinkhornDivergence(epsilon, solver=LogSinkhorn(1e-2)), True),
                     ("GeomLoss (default, scaling 0.5)", geomloss(epsilon), False),
                     ("GeomLoss, scaling 0.9", geomloss(epsilon, scaling=0.9), False),
-                    ("GeomLoss, scaling 0.99", geomloss(epsilon, scaling=0.99), False),
-                    ("POT solve_sample, tol 1e-9", pot(epsilon), False),
                 ]
+                if dtype == torch.float64:  # in single precision its tolerance is never met
+                    runs.append(("POT solve_sample, tol 1e-9", pot(epsilon), False))
                 contenders = [Contender(who, gradient_of(run, left, right), mine) for who, run, mine in runs]
                 name = f"Sinkhorn divergence with gradient, n = m = {n:,}, d = {d}, {str(dtype)[6:]}"
                 yield Case(name, contenders, truth, slope, floor=FLOOR[dtype])

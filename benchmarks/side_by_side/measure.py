@@ -108,32 +108,44 @@ def _status(key: str) -> int:
     return int(found[1])
 
 
-def memory_growth(run: Callable[[], Answer]) -> float:
-    """How many MB the resident memory rises above where it stood, at its peak. Linux only: the kernel keeps the peak."""
+def watched(run: Callable[[], Answer]) -> tuple[Answer, float, float]:
+    """The answer, the MB by which the resident memory rises above where it stood, at its peak, and the seconds.
+
+    Linux only: the kernel keeps the peak.
+    """
     gc.collect()
     # What earlier runs freed goes back to the system, so that it is counted again.
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    run()
-    return max(0.0, (_status("VmHWM") - before) / 1024)
+    before, start = _status("VmRSS"), time.process_time()
+    answer = run()
+    return answer, max(0.0, (_status("VmHWM") - before) / 1024), time.process_time() - start
 
 
 def measure(case: Case, budget: float) -> dict[str, Measured]:
-    """Every contender of a case: one warm run for error and memory each, then interleaved repeats within `budget` seconds."""
+    """Every contender of a case: one run for the error, one for memory, then interleaved repeats within `budget` seconds.
+
+    A case to be run `once` has one run for all three.
+    """
     found = {c.name: Measured() for c in case.contenders}
     first = 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peers warn about iteration limits; the error column says it
         for contender in case.contenders:
             here = found[contender.name]
-            here.errors = errors_of(case, contender, contender.run())
-            start = time.process_time()
-            here.memory_mb = memory_growth(contender.run)
-            first += time.process_time() - start
-        repeats = 1 if case.once else int(min(60, max(3, budget / first)))
+            if not case.once:
+                here.errors = errors_of(case, contender, contender.run())
+            answer, here.memory_mb, seconds = watched(contender.run)
+            if case.once:
+                here.errors = errors_of(case, contender, answer)
+                here.seconds.append(seconds)
+            first += seconds
+        if case.once:
+            return found
+        repeats = int(min(60, max(2, budget / first)))
         for k in range(repeats):
-            for contender in case.contenders[k % 2 :: 1] + case.contenders[: k % 2]:  # nobody always follows the same other
+            turn = k % len(case.contenders)  # nobody always follows the same other
+            for contender in case.contenders[turn:] + case.contenders[:turn]:
                 start = time.process_time()
                 contender.run()
                 found[contender.name].seconds.append(time.process_time() - start)

@@ -36,7 +36,14 @@ def markdown(rows: list[dict[str, Any]], *, heading: bool, machine: str = "") ->
         out.append(f"## {row['case']}\n\n| | best | median | {row['error_is']} | peak MB | ratio |\n|---|---|---|---|---|---|")
         for c in row["contenders"]:
             ratio = "" if c["ours"] else f"{c['ratio']:.2f}" if c["equal_error"] else f"({c['ratio']:.2f})"
-            cells = (c["name"], _seconds(c["best_s"]), _seconds(c["median_s"]), ", ".join(f"{e:.1e}" for e in c["errors"]), f"{c['peak_mb']:.0f}", ratio)
+            cells = (
+                c["name"],
+                _seconds(c["best_s"]),
+                _seconds(c["median_s"]),
+                ", ".join(f"{e:.1e}" for e in c["errors"]),
+                f"{c['peak_mb']:.0f}",
+                ratio,
+            )
             out.append("|" + "|".join(cells) + "|")
         if row["reason"]:
             out.append(f"\n{row['reason']}")
