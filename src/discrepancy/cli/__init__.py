@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("discrepancy.cli.compare:compare", "Compare two data sets: what changed, how far, and how sure."),
     "init": ("discrepancy.cli.init:init", "Write a discrepancy.toml for your data, to edit and to commit."),
+    "profile": ("discrepancy.cli.profile:profile", "Sum up a data set in a small file to compare with, or merge such files."),
     "schema": ("discrepancy.cli.schema:schema", "Print the JSON Schema of what compare --json writes."),
     "papers": ("discrepancy.cli.papers:papers", "List the 90 published methods and where each stands."),
     "reproduce": ("discrepancy.cli.reproduce:reproduce", "Run a paper's claim on data at hand."),

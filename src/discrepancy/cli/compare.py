@@ -21,7 +21,7 @@ _RUN = Group("Computation", sort_key=4)
 _Flag = Parameter(negative="", show_default=False)
 
 
-def _columns(given: list[str] | None) -> tuple[str, ...] | None:
+def column_names(given: list[str] | None) -> tuple[str, ...] | None:
     """Names separated by commas; a name with a comma in it goes in double quotes."""
     if given is None:
         return None
@@ -31,7 +31,8 @@ def _columns(given: list[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def _kinds(given: list[str] | None) -> dict[str, str] | None:
+def kinds_by_name(given: list[str] | None) -> dict[str, str] | None:
+    """Column to kind from texts that read name=kind."""
     if given is None:
         return None
     kinds: dict[str, str] = {}
@@ -172,8 +173,8 @@ def compare(
         config,
         level=level,
         correction=correction,
-        columns=_columns(columns),
-        kinds=_kinds(kind),
+        columns=column_names(columns),
+        kinds=kinds_by_name(kind),
         by=by,
         weights=weights,
         frequency_weights=frequency_weights,

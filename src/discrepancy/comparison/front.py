@@ -11,6 +11,7 @@ from discrepancy.comparison.model import Options, TablePair, Units
 from discrepancy.comparison.report import ComparisonReport, GroupReport, UnitFacts
 
 if TYPE_CHECKING:
+    from discrepancy.comparison.profile.compare import Findings
     from discrepancy.comparison.verdict import Verdict
 
 Progress = Callable[[int, int, str], None]  # (done, total, what is being worked on)
@@ -28,23 +29,50 @@ def compare(
     """Compare two data sets: for every column and jointly, what changed, how far, how sure, and what is shown not to have.
 
     Both are anything that holds a table: a path (csv, tsv, json lines, npy, npz, Parquet, Arrow; .gz too), a glob, a folder,
-    "-" for standard input, a pandas, polars or pyarrow table, a dict of arrays, a matrix. `options` holds every setting;
-    `keywords` are fields of `Options` and win over it: `compare(a, b, level=0.01, by="region")`. `names` are what the report
+    "-" for standard input, a pandas, polars or pyarrow table, a dict of arrays, a matrix; or a profile, as object or file.
+    `options` holds every setting; `keywords` are fields of `Options` and win over it: `compare(a, b, level=0.01, by="region")`. `names` are what the report
     calls the two. `progress(done, total, what)` is called as the work goes on.
 
     The same seed gives the same report. About N log N + 999 N steps a column up to 20,000 rows a table, N log N beyond; the
-    memory of both tables, at most `options.memory` GiB of files. The statistics are those of Gretton et al. (2012),
-    Westfall and Young (1993), Holm (1979) and the others that the report cites.
+    memory of both tables up to `options.memory` GiB of files, beyond which they are streamed twice. The statistics are those of
+    Gretton et al. (2012), Westfall and Young (1993), Holm (1979) and the others that the report cites.
     Raises DataError (a ValueError) for data that cannot be read or compared, OptionError (a ValueError) for options that do
     not exist or do not fit the data, NumericalError where a computation fails.
     """
-    from discrepancy.comparison.pairing import read_pair
+    from discrepancy.comparison.pairing import display_names, held, read_pair, refuse_two_streams
+    from discrepancy.comparison.profile.routes import in_summary, is_profile
 
     began = time.perf_counter()
     chosen = settled(options, keywords)
-    table = read_pair(reference, current, chosen, names)
-    report = compare_tables(table, chosen, progress=progress)
+    refuse_two_streams(reference, current)
+    names = names or display_names(reference, current)
+    reference, current = (source if is_profile(source) else held(source) for source in (reference, current))
+    found = in_summary(reference, current, chosen, names, progress)
+    if found is not None:
+        report = _summed(found, chosen, names)
+    else:
+        report = compare_tables(read_pair(reference, current, chosen, names), chosen, progress=progress)
     return replace(report, seconds=time.perf_counter() - began)
+
+
+def _summed(found: Findings, options: Options, names: tuple[str, str]) -> ComparisonReport:
+    """The report on tables that were never held in rows: profiles, and files above the memory budget."""
+    from discrepancy import __version__
+
+    verdict = found.verdict
+    return ComparisonReport(
+        names=names,
+        rows=found.rows,
+        options=options,
+        columns=verdict.columns,
+        joint=verdict.joint,
+        drift=verdict.drift,
+        error_rate=verdict.error_rate,
+        version=__version__,
+        units=UnitFacts("rows", found.rows, "permutation", None),
+        left_out=dict(found.left_out),
+        notes=_sentences(found.notes),
+    )
 
 
 def settled(options: Options | None, keywords: dict[str, Any]) -> Options:

@@ -14,7 +14,7 @@ from discrepancy.comparison.duplicates import duplicate_note
 from discrepancy.comparison.errors import DataError, OptionError, closest, listed
 from discrepancy.comparison.evidence import Evidence, gather
 from discrepancy.comparison.model import Options, TablePair
-from discrepancy.comparison.reading import RawTable, estimate_bytes, is_path, iterate, locate, read_table, source_name
+from discrepancy.comparison.reading import Files, RawTable, estimate_bytes, is_path, iterate, locate, read_table, source_name
 from discrepancy.comparison.rowroles import clusters, row_weights
 from discrepancy.comparison.sampling import reservoir
 
@@ -43,18 +43,28 @@ def read_pair(reference: Any, current: Any, options: Options, names: tuple[str, 
     `options.memory` GiB of files unless `options.sample` asks for a uniform sample, which is drawn in one pass.
     Raises DataError for data that cannot be read or compared, OptionError for columns or kinds that do not exist.
     """
-    if all(isinstance(s, str) and s == "-" for s in (reference, current)):
-        raise OptionError("only one of the two tables can come from standard input")
+    refuse_two_streams(reference, current)
     names = names or display_names(reference, current)
     tables, notes = _read((reference, current), options, names)
     return pair_tables(tables[0], tables[1], options, names, notes)
+
+
+def held(source: Any) -> Any:
+    """A path as its located files, so that a pipe, which can be read once only, is the same to all who read it."""
+    return locate(source) if is_path(source) and not isinstance(source, Files) else source
+
+
+def refuse_two_streams(reference: Any, current: Any) -> None:
+    """Raise OptionError if both tables are to come from standard input."""
+    if all(isinstance(s, str) and s == "-" for s in (reference, current)):
+        raise OptionError("only one of the two tables can come from standard input")
 
 
 def _read(sources: tuple[Any, Any], options: Options, names: tuple[str, str]) -> tuple[list[RawTable], list[str]]:
     notes: list[str] = []
     shown = [source_name(source, name) for source, name in zip(sources, names)]
     # Located once: a pipe can be read once only, and is held from here on.
-    found = [locate(source) if is_path(source) else source for source in sources]
+    found = [held(source) for source in sources]
     wanted = None
     if options.columns is not None:
         wanted = list(dict.fromkeys([*options.columns, *(r for r in (options.by, options.cluster) if r is not None)]))
@@ -64,7 +74,7 @@ def _read(sources: tuple[Any, Any], options: Options, names: tuple[str, str]) ->
         if sum(need) > options.memory * GIB:
             big = shown[int(np.argmax(need))]
             raise DataError(
-                f"{big} with its partner would take about {_gib(sum(need))} in memory, {_gib(options.memory * GIB)} is allowed: "
+                f"{big} with its partner would take about {gib(sum(need))} in memory, {gib(options.memory * GIB)} is allowed: "
                 "compare a uniform sample with --sample 1000000, fewer columns with --columns, or allow more with --memory"
             )
         tables = [read_table(source, some, name=name) for source, some, name in zip(found, columns, names)]
@@ -81,7 +91,8 @@ def _read(sources: tuple[Any, Any], options: Options, names: tuple[str, str]) ->
     return tables, notes
 
 
-def _gib(size: float) -> str:
+def gib(size: float) -> str:
+    """A size in bytes for a sentence."""
     return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.1f} MiB"
 
 
@@ -93,7 +104,7 @@ def _with_weights(source: Any, wanted: list[str] | None, weights: str | None) ->
     return [*wanted, weights] if weights in first.columns else wanted
 
 
-def _chosen(tables: list[RawTable], options: Options, names: tuple[str, str]) -> tuple[list[str], dict[str, str]]:
+def chosen_columns(tables: list[RawTable], options: Options, names: tuple[str, str]) -> tuple[list[str], dict[str, str]]:
     """The common columns to compare, in the reference's order, and why others are left out."""
     known = [set(t.columns) | set(t.left_out) for t in tables]
     every = known[0] | known[1]
@@ -137,7 +148,7 @@ def _reasons(left_out: dict[str, str]) -> str:
     return ", ".join(f"{name!r} {reason}" for name, reason in list(left_out.items())[:3]) or "it has none"
 
 
-def _writes_comma(table: RawTable, evidence: dict[str, Evidence]) -> bool:
+def writes_comma(table: RawTable, evidence: dict[str, Evidence]) -> bool:
     """Whether a table writes a decimal comma: some column allows nothing else, or semicolons suggest it and none forbids."""
     from discrepancy.comparison.cells.numbers import COMMA, GROUPED_POINT, POINT
 
@@ -154,7 +165,7 @@ def pair_tables(
     names = names or (reference.name, current.name)
     tables = [reference, current]
     notes = [*(notes or []), *(note for t in tables for note in t.notes)]
-    common, left_out = _chosen(tables, options, names)
+    common, left_out = chosen_columns(tables, options, names)
     notes += [note for t, side in zip(tables, SIDES) if (note := duplicate_note(t, side))]
 
     weights = (None, None)
@@ -171,7 +182,7 @@ def pair_tables(
 
     compared = [n for n in common if n not in (options.weights, options.cluster)]
     evidence = [{n: gather(t.columns[n], n) for n in compared} for t in tables]
-    comma = (_writes_comma(tables[0], evidence[0]), _writes_comma(tables[1], evidence[1]))
+    comma = (writes_comma(tables[0], evidence[0]), writes_comma(tables[1], evidence[1]))
     pairing = Pairing(options, names, comma, set(common))
     columns = []
     for name in compared:

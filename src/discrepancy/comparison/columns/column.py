@@ -137,9 +137,11 @@ def compare_counts(
     if interval is not None and not heavy and min(counts.effective()) < _FEW_ROWS:
         notes.append("the interval is approximate: fewer than 100 effective rows in a table")
     missing, shares_pass = _shares(norms, counts, T, test, margin, facts)
-    low, high = _ends(interval, counts, float(error[0])) if not heavy else (None, None)
+    # Cells between knots may hide more of a distance than the knots themselves are off by.
+    off = float(counts.errors.get("distance", error[0]))
+    low, high = _ends(interval, counts, off) if not heavy else (None, None)
     corrected = interval.corrected if interval is not None else None
-    equivalent = _equivalent(interval, distance, float(error[0]), scale, heavy, margin, facts, shares_pass)
+    equivalent = _equivalent(interval, distance, off, scale, heavy, margin, facts, shares_pass)
     n, m = counts.effective()
 
     def sized(value: float | None) -> float | None:

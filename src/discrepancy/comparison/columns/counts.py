@@ -58,7 +58,8 @@ class KnotCounts:
     `missing_cell`: which cell holds the missing rows, None if there are none. `movable`: what a permutation moves. `whole`:
     mass counts rows, so that a row permutation is a fixed-margin table. `dependent`: rows of one unit depend on each other,
     so that standard errors come from unit sums. `errors`: by member, how far a sketched statistic may be from that of the
-    rows (deterministic, >= 0). `factor`: the power of two by which the values were divided.
+    rows (deterministic, >= 0), and by "distance" the reported one where it has a bound of its own. `factor`: the power of
+    two by which the values were divided.
     """
 
     ordered: bool
