@@ -34,7 +34,9 @@ def shifted(n: int, m: int, d: int, shift: float, scale: float = 1.0) -> Draw:
     return draw
 
 
-def measure(record: Any, cell: str, D: Discrepancy, truth: float, draw: Draw, draws: int = 1000, **options: Any) -> None:
+def measure(
+    record: Any, cell: str, D: Discrepancy, truth: float, draw: Draw, draws: int = 1000, note: str = "", **options: Any
+) -> None:
     """Record the coverage; zero cannot be missed from above, so conservative is right there: one-sided target."""
     missed_low = missed_high = reached = 0
     width = 0.0
@@ -50,6 +52,7 @@ def measure(record: Any, cell: str, D: Discrepancy, truth: float, draw: Draw, dr
         "interval",
         cell,
         draws=draws,
+        note=note,
         missed_low=missed_low,
         missed_high=missed_high,
         truth=truth,
@@ -103,12 +106,21 @@ def test_sliced(record: Any, p: int, shift: float) -> None:
     """Along a direction the means are shift cos(angle) apart: E|cos| = 1/2 and E cos^2 = 1/3 on the sphere in R^3."""
     D = SlicedWasserstein(p, directions=Uniform(30))
     truth = shift / 2 if p == 1 else shift / math.sqrt(3)
+    note = "too wide by a point or two at 60 rows: the value is biased upward, and the two errors are added in quadrature"
     cell = f"sliced W{p}, 30 directions, d = 3, normal shift {shift}, n = m = 60"
-    measure(record, cell, D, truth, shifted(60, 60, 3, shift), draws=400)
+    measure(record, cell, D, truth, shifted(60, 60, 3, shift), note=note if shift else "")
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_sinkhorn_divergence(record: Any, shift: float) -> None:
     """Under the squared cost a translation by mu has divergence |mu|^2 at every epsilon."""
     cell = f"Sinkhorn divergence, epsilon 2, d = 2, normal shift {shift}, n = m = 50, 120 resamples"
-    measure(record, cell, SinkhornDivergence(2.0), shift**2, shifted(50, 50, 2, shift), draws=200, resamples=120)
+    measure(
+        record,
+        cell,
+        SinkhornDivergence(2.0),
+        shift**2,
+        shifted(50, 50, 2, shift),
+        draws=1000 if shift == 0 else 400,
+        resamples=120,
+    )
