@@ -10,15 +10,10 @@ import argparse
 import fcntl
 import importlib.metadata
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
-for _pool in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[_pool] = "1"  # before the libraries start their pools
-
-import torch
 from side_by_side import entropic, kernels, line, memory, neighbors, sliced
 from side_by_side.measure import measure, summary
 from side_by_side.table import markdown, reasons
@@ -58,7 +53,6 @@ def main() -> None:
     parser.add_argument("--family", nargs="*", default=list(_FAMILIES), choices=list(_FAMILIES), help="only these")
     parser.add_argument("--budget", type=float, default=20.0, help="seconds of repeats a row, for all contenders together")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     for family in options.family:
         for k, case in enumerate(_FAMILIES[family].cases(options.quick)):
             place = [list(_FAMILIES).index(family), k]

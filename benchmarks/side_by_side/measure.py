@@ -26,6 +26,8 @@ Answer = tuple[Any, Any]  # the value, and its gradient in the first sample or N
 # Errors below these are rounding: contenders that stay below are equally accurate.
 FLOOR = {torch.float64: 1e-8, torch.float32: 2e-5}
 
+_LONG = 20.0  # seconds above which one run must do
+
 
 @dataclass(frozen=True)
 class Contender:
@@ -123,29 +125,27 @@ def watched(run: Callable[[], Answer]) -> tuple[Answer, float, float]:
 
 
 def measure(case: Case, budget: float) -> dict[str, Measured]:
-    """Every contender of a case: one run for the error, one for memory, then interleaved repeats within `budget` seconds.
+    """Every contender of a case: one run for the error and one for memory, then interleaved repeats within `budget` seconds.
 
-    A case to be run `once` has one run for all three.
+    What takes longer than 20 seconds, and everything in a case to be run `once`, has one run for all three.
     """
     found = {c.name: Measured() for c in case.contenders}
-    first = 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peers warn about iteration limits; the error column says it
+        lasted = {}
         for contender in case.contenders:
             here = found[contender.name]
-            if not case.once:
-                here.errors = errors_of(case, contender, contender.run())
-            answer, here.memory_mb, seconds = watched(contender.run)
-            if case.once:
-                here.errors = errors_of(case, contender, answer)
-                here.seconds.append(seconds)
-            first += seconds
-        if case.once:
-            return found
-        repeats = int(min(60, max(2, budget / first)))
-        for k in range(repeats):
-            turn = k % len(case.contenders)  # nobody always follows the same other
-            for contender in case.contenders[turn:] + case.contenders[:turn]:
+            answer, here.memory_mb, lasted[contender.name] = watched(contender.run)
+            here.errors = errors_of(case, contender, answer)
+            if lasted[contender.name] < _LONG and not case.once:  # what was compiled or loaded at the first call is there now
+                _, here.memory_mb, lasted[contender.name] = watched(contender.run)
+        swift = [c for c in case.contenders if lasted[c.name] < _LONG and not case.once]
+        for name, seconds in lasted.items():
+            if name not in {c.name for c in swift}:
+                found[name].seconds.append(seconds)
+        for k in range(int(min(60, max(2, budget / max(1e-9, sum(lasted[c.name] for c in swift)))))):
+            turn = k % max(1, len(swift))  # nobody always follows the same other
+            for contender in swift[turn:] + swift[:turn]:
                 start = time.process_time()
                 contender.run()
                 found[contender.name].seconds.append(time.process_time() - start)
