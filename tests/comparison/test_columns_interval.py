@@ -18,7 +18,8 @@ from discrepancy.comparison.columns.influence import (
     standard_error,
     tail_share,
 )
-from discrepancy.comparison.columns.interval import jensen_shannon, level_interval, ordered_interval, share_interval
+from discrepancy.comparison.columns.interval import ordered_interval, share_interval
+from discrepancy.comparison.columns.level_interval import jensen_shannon, level_interval
 from discrepancy.comparison.columns.noise import multinomial_shares, reduce_cells, share_noise
 from discrepancy.comparison.columns.norms import LevelNorms, OrderedNorms, norms_of
 from discrepancy.comparison.columns.ray import Ray
@@ -75,7 +76,9 @@ def test_weighted_and_clustered_variances():
     # Five copies of every row: the variance is five times that of independent rows, up to the corrections for n.
     copies = np.repeat(rng.integers(0, 4, 12), 5).astype(float)
     counts = _norms(ordered(copies, copies), Units(12, 12, unit, unit, kind="clusters")).counts
-    assert design_effect(counts, psi[: counts.values], slice(0, counts.values)) == pytest.approx(5 * (59 / 60) * 12 / 11, rel=1e-9)
+    assert design_effect(counts, psi[: counts.values], slice(0, counts.values)) == pytest.approx(
+        5 * (59 / 60) * 12 / 11, rel=1e-9
+    )
     one_row = _norms(ordered([1.0], [1.0, 2.0, 4.0])).counts
     assert math.isnan(mean_variance(one_row.reference, np.zeros(3)))
 

@@ -12,7 +12,8 @@ from discrepancy.comparison.columns.combined import STOP_AT, Combined, combine
 from discrepancy.comparison.columns.counts import KnotCounts, count_column
 from discrepancy.comparison.columns.draws import Draws
 from discrepancy.comparison.columns.influence import HEAVY, tail_share
-from discrepancy.comparison.columns.interval import Z_95, Interval, level_interval, ordered_interval, share_interval
+from discrepancy.comparison.columns.interval import Z_95, Interval, ordered_interval, share_interval
+from discrepancy.comparison.columns.level_interval import level_interval
 from discrepancy.comparison.columns.norms import LevelNorms, Norms, OrderedNorms, norms_of
 from discrepancy.comparison.columns.null import null_sample
 from discrepancy.comparison.columns.summary import summarise

@@ -1,4 +1,4 @@
-"""The interval of a column's distance: two ends, two arguments.
+"""The interval of a distance: two ends, two arguments. Here those of ordered columns and of shares.
 
 high = T + 1.96 se: the norm is convex, so T - D is at least a mean-zero linear statistic, near zero too. low by inversion
 along the ray, and 0 whenever the plain test of that distance does not reject at 5 % (the agreement rule, which repairs
@@ -8,25 +8,19 @@ tables with many unseen levels). Not a bootstrap percentile interval, whose lowe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from discrepancy.comparison.columns.counts import KnotCounts
 from discrepancy.comparison.columns.influence import design_effect, kantorovich_potential, mean_variance, standard_error
-from discrepancy.comparison.columns.noise import multinomial_shares, reduce_cells, share_noise
-from discrepancy.comparison.columns.norms import LevelNorms, OrderedNorms
+from discrepancy.comparison.columns.noise import reduce_cells, share_noise
+from discrepancy.comparison.columns.norms import OrderedNorms
 from discrepancy.comparison.columns.ray import PATHS, Ray
 
 Z_975 = 1.959963984540054
 Z_95 = 1.6448536269514722
 AGREEMENT = 0.05
-_DENSE = 30.0  # rows expected in every level of both tables, from which on the normal law serves
-_MANY_LEVELS = 50  # levels from which on only rare ones need their own law, since their errors average out
-_COUNTED = 5.0  # rows expected below which a level is rare there (the normal law is 1.3 % off in mean size at 5)
-_HALVED = 100  # levels from which on half the paths are drawn
-LOG_2 = math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -87,98 +81,6 @@ def ordered_interval(
 def _ends(ray: Ray, value: float, high: float, p_plain: float, reach: float) -> Interval:
     low = 0.0 if p_plain > AGREEMENT else min(1.0, ray.low()) * value
     return Interval(low, high, min(1.0, ray.median()) * value, reach)
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The Jensen-Shannon divergence in nats of shares (..., L) twice: KL(p || m)/2 + KL(q || m)/2, m = (p + q)/2."""
-    from scipy.special import rel_entr
-
-    middle = (p + q) / 2
-    # Each level's two terms together are non-negative; rounding may leave them an ulp below.
-    return np.maximum((rel_entr(p, middle) + rel_entr(q, middle)).sum(-1) / 2, 0.0)
-
-
-def level_interval(
-    norms: LevelNorms, difference: np.ndarray, p_plain: float, rng: np.random.Generator
-) -> tuple[Interval, dict[str, float | None]] | None:
-    """The interval of TV and that of Jensen-Shannon from p - q (L,); None where a table has fewer than two rows or units.
-
-    Noise: multinomial resampling of h + t (p - h) and h + t (q - h) where some level is rare, h the pooled shares (over 50
-    levels: Poisson counts for the rare ones, normal for the others); else Gaussian. O(400 L) a point of the ray, 200 paths
-    from 100 levels on.
-    """
-    counts = norms.counts
-    cells = slice(0, counts.values)
-    psi = np.sign(difference) / 2
-    se = standard_error(counts, psi, cells)
-    if math.isnan(se):
-        return None
-    value = float(np.abs(difference).sum() / 2)
-    deviation = float(norms.deviations()[0]) * math.sqrt(design_effect(counts, psi, cells))
-    if not value > 0:
-        # As above; and Jensen-Shannon is at most TV log 2.
-        high = min(1.0, Z_975 * deviation)
-        return Interval(0.0, high, 0.0, deviation), {"value": 0.0, "low": 0.0, "high": high * LOG_2}
-    high = min(1.0, value + Z_975 * se)
-    p, q = (side.mass / side.total for side in counts.sides)
-    js = float(jensen_shannon(p, q))
-    n, m = counts.effective()
-    h = (n * p + m * q) / (n + m)
-    draw = _level_noise(counts, h, p, q, rng)
-
-    def simulate(t: float) -> np.ndarray:
-        P, Q = draw(t)
-        middle = _entropy((P + Q) / 2) - (_entropy(P) + _entropy(Q)) / 2
-        return np.stack([np.abs(P - Q).sum(1) / 2, np.maximum(middle, 0.0)], axis=1)
-
-    ray = Ray(simulate, np.array([value, js]))
-    interval = _ends(ray, value, high, p_plain, max(se, deviation))
-
-    def js_at(t: float) -> float:
-        P, Q = (np.maximum(h + t * (r - h), 0.0) for r in (p, q))
-        return float(jensen_shannon(P / P.sum(), Q / Q.sum()))
-
-    js_low = 0.0 if p_plain > AGREEMENT else min(js, js_at(ray.low(1)))
-    return interval, {"value": js, "low": js_low, "high": min(LOG_2, max(js, js_at(ray.high(1))))}
-
-
-def _entropy(p: np.ndarray) -> np.ndarray:
-    """-sum p log p over the last axis, negative shares (Gaussian noise) counting as 0. Faster than exact terms of JS."""
-    # log of the smallest normal number times 0 is 0: no infinity meets a zero.
-    return -np.einsum("ij,ij->i", np.maximum(p, 0.0), np.log(np.maximum(p, np.finfo(np.float64).tiny)))
-
-
-def _level_noise(
-    counts: KnotCounts, h: np.ndarray, p: np.ndarray, q: np.ndarray, rng: np.random.Generator
-) -> Callable[[float], tuple[np.ndarray, np.ndarray]]:
-    """t -> draws (P, Q) of both tables' shares if the true difference were t (p - q)."""
-    n, m = counts.effective()
-    paths = PATHS if len(h) < _HALVED else PATHS // 2
-    expected = h * min(n, m)
-    rows_move = counts.whole and not counts.dependent
-    if rows_move and len(h) <= _MANY_LEVELS and float(expected[h > 0].min()) < _DENSE:
-
-        def multinomial(t: float) -> tuple[np.ndarray, np.ndarray]:
-            return multinomial_shares(n, h + t * (p - h), paths, rng), multinomial_shares(m, h + t * (q - h), paths, rng)
-
-        return multinomial
-    reduced = reduce_cells(counts)
-    noise = [share_noise(s, share, reduced, counts, paths, rng) for s, share in zip(counts.sides, (p, q), strict=True)]
-    rare = np.flatnonzero((expected < _COUNTED) & (h > 0)) if rows_move else np.empty(0, dtype=np.intp)
-
-    def gaussian(t: float) -> tuple[np.ndarray, np.ndarray]:
-        drawn = []
-        for share, rows, own in ((p, n, noise[0]), (q, m, noise[1])):
-            mean = h + t * (share - h)
-            path = mean + own
-            if len(rare):
-                path[:, rare] = rng.poisson(np.maximum(mean[rare], 0.0) * rows, (paths, len(rare))) / rows
-                total = path.sum(1, keepdims=True)
-                path /= np.where(total > 0, total, 1.0)  # a table of rare levels only may have drawn no row at all
-            drawn.append(path)
-        return drawn[0], drawn[1]
-
-    return gaussian
 
 
 def share_interval(counts: KnotCounts, cell: int, p_plain: float) -> Interval | None:
