@@ -161,6 +161,35 @@ def test_a_terminal_gets_colours_unless_told_not_to(monkeypatch) -> None:
     assert "31m" not in asked.getvalue()
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 160])
+def test_a_narrow_terminal_breaks_no_word_and_no_number(monkeypatch, width: int) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = Terminal()
+    show(report(), out, color=False)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    words = set(re.findall(r"\S+", " ".join(lines)))
+    assert {"temperature", "undecided", "size"} <= words
+    if width >= 80:
+        assert any("column" in line and "verdict" in line and "p, corrected" in line for line in lines)
+    else:
+        assert any(line.startswith("temperature  ● drift") for line in lines)
+
+
+def test_a_reader_that_leaves_early_is_reported_as_such() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        show(report(), Closed())
+
+
 def test_figures_of_constants_and_empty_columns_do_not_fail() -> None:
     summary = ordered_data()
     summary["histogram"] = None

@@ -40,7 +40,9 @@ def test_no_drift_tells_shown_from_undecided() -> None:
     assert half.tone == "undecided"
     assert "1 of 2 columns shown to be within their margin" in half.title
     none = wording.headline(report(column("b", verdict="undecided"), **quiet))
-    assert "its absence not shown" in none.title
+    assert none.title == "No drift found; the one column is not shown to be within its margin"
+    two = wording.headline(report(column("a", verdict="undecided"), column("b", verdict="undecided"), **quiet))
+    assert two.title == "No drift found; none of 2 columns shown to be within its margin"
     nothing = wording.headline(report(column("id", kind=Kind.IDENTIFIER, verdict=None, summary={}), **quiet))
     assert nothing.title == "Nothing could be tested"
 

@@ -215,6 +215,8 @@ def error_rate(options: Options, family: int) -> str:
     tests = "1 test" if family == 1 else f"{family:,} tests"
     if family == 0:
         return "Nothing could be tested, so nothing is flagged."
+    if options.correction == "holm" and family == 1:
+        return f"If nothing {unchanged}, the probability that the one test flags it is at most {share}."
     if options.correction == "holm":
         return f"If nothing {unchanged}, the probability of any flag among the {tests} is at most {share} (Holm)."
     if options.correction == "bh":

@@ -128,7 +128,8 @@ def headline(report: ComparisonReport) -> Headline:
     if cleared:
         title = f"No drift found; {len(cleared):,} of {len(tested):,} {what} shown to be within their margin"
         return Headline("undecided", title, f"{_plural(len(open_), one)} undecided: more rows would settle them.")
-    title = f"No drift found, and its absence not shown in any of {len(tested):,} {what}"
+    which = f"none of {_plural(len(tested), one)}" if len(tested) > 1 else f"the one {one} is not"
+    title = f"No drift found; {which} shown to be within its margin"
     return Headline(
         "undecided", title, "These row counts cannot tell a change below the margin from none: more rows would settle it."
     )

@@ -14,7 +14,18 @@ from discrepancy.comparison import facts, wording
 from discrepancy.comparison.model import ColumnResult, JointResult, Kind
 from discrepancy.comparison.render import svg
 from discrepancy.comparison.render.methods import citations, methods
-from discrepancy.comparison.render.numbers import NONE, count, figures, interval, moment, p_value, printable, quantity, share
+from discrepancy.comparison.render.numbers import (
+    NONE,
+    count,
+    figures,
+    interval,
+    moment,
+    p_value,
+    printable,
+    quantity,
+    row_count,
+    share,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -209,7 +220,7 @@ def _view(report: ComparisonReport) -> dict[str, Any]:
         "head": wording.headline(report),
         "error_rate": printable(report.error_rate, 600),
         "names": [printable(n, 200) for n in report.names],
-        "rows_text": [count(n) for n in report.rows],
+        "rows_text": [row_count(n) for n in report.rows],
         "tally": [
             (tone, tones.count(tone), wording.WORDS[tone], wording.MEANINGS[tone]) for tone in wording.WORDS if tone in tones
         ],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from discrepancy.comparison import wording
 from discrepancy.comparison.model import ColumnResult, JointResult
-from discrepancy.comparison.render.numbers import count, figures, interval, p_value, printable, share
+from discrepancy.comparison.render.numbers import figures, interval, p_value, printable, row_count, share
 
 if TYPE_CHECKING:
     from discrepancy.comparison.report import ComparisonReport
@@ -74,7 +74,7 @@ def markdown(report: ComparisonReport) -> str:
         "",
         f"{escape(head.detail, 400)} {escape(report.error_rate, 500)}",
         "",
-        f"Reference: {names[0]} ({count(report.rows[0])} rows). Current: {names[1]} ({count(report.rows[1])} rows).",
+        f"Reference: {names[0]} ({row_count(report.rows[0])}). Current: {names[1]} ({row_count(report.rows[1])}).",
         "",
     ]
     rows = sorted(report.everything(), key=lambda pair: wording.rank(pair[1]))

@@ -52,6 +52,11 @@ def count(n: int | float | None) -> str:
     return NONE if n is None else f"{n:,.0f}"
 
 
+def row_count(n: int) -> str:
+    """How many rows, in words."""
+    return f"{count(n)} row" if n == 1 else f"{count(n)} rows"
+
+
 def share(x: float | None) -> str:
     """A share of rows in per cent; 0 % and 100 % are written only where they are exact."""
     if x is None or not math.isfinite(x):
