@@ -105,3 +105,8 @@ def test_max_t_has_the_size_it_promises_under_dependence() -> None:
         draws = rng.normal(size=(100, 6)) + rng.normal(size=(100, 1))
         rejected += max_t(draws[0], draws[1:]).p_value <= 0.05
     assert 33 <= rejected <= 69  # 99 % band of Bin(1000, 0.05), one draw wide for mean and sd without the observed row
+
+
+def test_benjamini_hochberg_puts_no_value_below_its_own_by_rounding():
+    p = np.array([0.125, 0.125, 0.125, 0.125, 0.23784908189099815])  # 5 p / 5 rounds down
+    assert (benjamini_hochberg(p) >= p).all()

@@ -44,7 +44,8 @@ def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
     values = _p_values(p)
     k = len(values)
     order = np.argsort(values, kind="stable")
-    steps = np.minimum(values[order] * k / np.arange(1, k + 1), 1.0)
+    # The factor first: it is at least 1, so that rounding puts no adjusted p-value below its own.
+    steps = np.minimum(values[order] * (k / np.arange(1, k + 1)), 1.0)
     adjusted = np.empty(k)
     adjusted[order] = np.minimum.accumulate(steps[::-1])[::-1]
     return adjusted
