@@ -30,8 +30,8 @@ def compare(
 
     Both are anything that holds a table: a path (csv, tsv, json lines, npy, npz, Parquet, Arrow; .gz too), a glob, a folder,
     "-" for standard input, a pandas, polars or pyarrow table, a dict of arrays, a matrix; or a profile, as object or file.
-    `options` holds every setting; `keywords` are fields of `Options` and win over it: `compare(a, b, level=0.01, by="region")`. `names` are what the report
-    calls the two. `progress(done, total, what)` is called as the work goes on.
+    `options` holds every setting; `keywords` are fields of `Options` and win over it: `compare(a, b, level=0.01,
+    by="region")`. `names` are what the report calls the two. `progress(done, total, what)` is called as the work goes on.
 
     The same seed gives the same report. About N log N + 999 N steps a column up to 20,000 rows a table, N log N beyond; the
     memory of both tables up to `options.memory` GiB of files, beyond which they are streamed twice. The statistics are those of

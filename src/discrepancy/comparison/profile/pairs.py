@@ -107,7 +107,8 @@ def _ordered(a: OrderedCounts, b: OrderedCounts, kind: Kind) -> tuple[KnotCounts
     else:
         line, factor, errors, off = Line(np.zeros(1), math.nan, 0.0, 0.0), 1.0, {}, 0.0
         masses = [np.zeros(1), np.zeros(1)]
-    if off > 0:
+    # Rounding is not an error of the sketch.
+    if off > 1e-12 * (abs(float(line.knots[0])) + abs(float(line.knots[-1]))):
         errors["distance"] = off + errors.get("W1", 0.0)
     K = len(masses[0])
     counts = KnotCounts(
@@ -192,8 +193,14 @@ def _absolute(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _variation(area: np.ndarray, H: np.ndarray, step: np.ndarray, gaps: np.ndarray) -> float:
-    """The integral of H (1 - H): that of H from the cells' known areas, that of its square as if H were linear in a cell."""
-    squared = gaps * (H**2 + H * step + step**2 / 3)
+    """The integral of H (1 - H): that of H from the cells' known areas, that of its square by a power law inside a cell.
+
+    H rises by `step` s in a cell as s x^p, with the p that gives the mean rise m: the mean of its square is s^2 m / (2 s - m).
+    """
+    mean = np.divide(area, gaps, out=H.copy(), where=gaps > 0)
+    rise = np.clip(mean - H, 0.0, step)
+    curved = np.divide(step**2 * rise, 2 * step - rise, out=np.zeros_like(rise), where=step > 0)
+    squared = gaps * (H**2 + 2 * H * rise + curved)
     return float(np.maximum(area - squared, 0.0).sum())
 
 
