@@ -42,3 +42,14 @@ def test_magnitude_changes_no_verdict(factor: float):
     assert scaled.size == pytest.approx(plain.size, rel=1e-6)
     assert scaled.size_high == pytest.approx(plain.size_high, rel=1e-6)
     assert scaled.distance == pytest.approx(plain.distance * factor, rel=1e-9)
+
+
+def test_a_configuration_for_all_columns_serves_some_of_them():
+    """`--config` from init names every column's kind; with `--columns` most of them are not read."""
+    g = np.random.default_rng(3)
+    a, b = ({"x": g.normal(size=60), "y": g.normal(size=60), "k": g.integers(0, 3, 60)} for _ in range(2))
+    kinds = {"x": "numeric", "y": "numeric", "k": "code"}
+    report = compare(a, b, columns=("x",), kinds=kinds, deltas={"y": 0.1})
+    assert [c.name for c in report.columns] == ["x"]
+    with pytest.raises(ValueError, match="kinds names the column 'z', which is in neither table"):
+        compare(a, b, kinds={"z": "numeric"})

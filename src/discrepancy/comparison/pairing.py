@@ -108,11 +108,13 @@ def chosen_columns(tables: list[RawTable], options: Options, names: tuple[str, s
     """The common columns to compare, in the reference's order, and why others are left out."""
     known = [set(t.columns) | set(t.left_out) for t in tables]
     every = known[0] | known[1]
-    for option, asked in (("kinds", options.kinds), ("deltas", options.deltas), ("margins", options.margins)):
-        for name in asked:
-            source = name.rpartition(": ")[0]  # a column derived from text, "review: length"
-            if name not in every and source not in every:
-                raise OptionError(f"{option} names the column {name!r}, which is in neither table{closest(name, every)}")
+    if options.columns is None:
+        # With --columns the others were not read: a configuration written for the whole tables serves a part of them too.
+        for option, asked in (("kinds", options.kinds), ("deltas", options.deltas), ("margins", options.margins)):
+            for name in asked:
+                source = name.rpartition(": ")[0]  # a column derived from text, "review: length"
+                if name not in every and source not in every:
+                    raise OptionError(f"{option} names the column {name!r}, which is in neither table{closest(name, every)}")
     roles = {r for r in (options.by, options.weights, options.cluster) if r is not None}
     left_out = {}
     if options.columns is not None:
