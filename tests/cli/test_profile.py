@@ -56,7 +56,19 @@ def test_make_compare_merge(folder: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_standard_input_and_columns(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "piped.profile"
-    command = [sys.executable, "-m", "discrepancy.cli", "profile", "-", "-o", str(target), "--columns", "city", "--kind", "city=code"]
+    command = [
+        sys.executable,
+        "-m",
+        "discrepancy.cli",
+        "profile",
+        "-",
+        "-o",
+        str(target),
+        "--columns",
+        "city",
+        "--kind",
+        "city=code",
+    ]
     with (folder / "before.csv").open("rb") as data:
         done = subprocess.run(command, stdin=data, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")

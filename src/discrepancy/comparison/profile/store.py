@@ -23,6 +23,7 @@ from discrepancy.comparison.profile.sketches import INSTALL, restored
 from discrepancy.comparison.profile.unit_sums import UnitSums
 
 FORMAT, VERSION = "discrepancy profile", 1
+_KEY = "discrepancy"
 SUFFIX = ".profile"
 _AGAIN = "make the profile again"
 _ARRAYS = ("knots", "mass", "short", "error", "blur")
@@ -95,11 +96,14 @@ def to_bytes(profile: Profile) -> bytes:
                 tensors |= {f"axis.{i}.knots": axis.ranks.knots, f"axis.{i}.scores": axis.ranks.scores}
             axes.append(record)
     content = {
+        "format": FORMAT,
+        "version": VERSION,
         "name": profile.name, "rows": profile.rows, "seed": profile.seed, "parts": profile.parts, "left_out": profile.left_out,
         "notes": profile.notes, "columns": columns, "axes": axes,
         "median": None if profile.joint is None else profile.joint.map.features.median,
     }  # fmt: skip
-    header = {"format": FORMAT, "version": str(VERSION), "profile": json.dumps(content, ensure_ascii=True, allow_nan=False)}
+    # One key: the format keeps several in no fixed order, and the same profile is to be the same file.
+    header = {_KEY: json.dumps(content, ensure_ascii=True, allow_nan=False)}
     contiguous = {key: np.ascontiguousarray(value) for key, value in tensors.items()}
     return _safetensors().numpy.save(contiguous, header)
 
@@ -138,17 +142,17 @@ def load_profile(path: Any) -> Profile:
         data = Path(os.fspath(path)).expanduser().read_bytes()
     except OSError as error:
         raise DataError(f"the profile {os.fspath(path)} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    header = _header(data, name)
-    if header.get("format") != FORMAT:
+    content = _header(data, name)
+    if content.get("format") != FORMAT:
         raise DataError(f"{name} is not a profile: make one with discrepancy profile DATA -o {name}")
-    if header.get("version") != str(VERSION):
+    if content.get("version") != VERSION:
         raise DataError(
-            f"{name} is a profile of version {header.get('version')}, and this program reads version {VERSION}: "
+            f"{name} is a profile of version {content.get('version')}, and this program reads version {VERSION}: "
             f"{_AGAIN}, or update the program"
         )
     try:
         tensors = safetensors.numpy.load(data)
-        return _built(json.loads(header["profile"]), tensors)
+        return _built(content, tensors)
     except DataError as error:
         raise DataError(f"{name}: {error}") from None
     except Exception:  # whatever is wrong inside, the remedy is the same
@@ -156,15 +160,15 @@ def load_profile(path: Any) -> Profile:
 
 
 def _header(data: bytes, name: str) -> dict[str, Any]:
-    """The metadata of a safetensors file: eight bytes of length, then JSON."""
+    """Our record in the header of a safetensors file, which is eight bytes of length, then JSON; {} where there is none."""
     length = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
     if data[8:9] != b"{" or length < 2:
         raise DataError(f"{name} is not a profile: make one with discrepancy profile DATA -o {name}")
     try:
         if length > len(data) - 8:
             raise ValueError
-        found = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (ValueError, AttributeError):
+        found = json.loads(json.loads(data[8 : 8 + length]).get("__metadata__", {}).get(_KEY, "{}"))
+    except (ValueError, AttributeError, TypeError):
         raise DataError(f"the profile {name} is cut off or damaged: copy it again, or {_AGAIN}") from None
     return found if isinstance(found, dict) else {}
 
