@@ -78,5 +78,7 @@ def place(x: np.ndarray, y: np.ndarray, weights: tuple[np.ndarray | None, np.nda
         middle = (in_x + in_y)[:-1] / total if total > 0 else np.zeros(len(gaps))
     scale = _SQRT_PI_HALF * 2 * float(np.maximum(middle * (1 - middle), 0.0) @ gaps)
     share = w / w.sum() if w.sum() > 0 else np.full(len(w), 1 / len(w))
-    centred = pooled - float(share @ pooled)
+    # From the median first: the mean of a constant column need not be that constant, and its spread is exactly 0.
+    centred = pooled - pooled[len(pooled) // 2]
+    centred -= float(share @ centred)
     return Line(knots, distance, scale, math.sqrt(float(share @ centred**2)))

@@ -20,7 +20,7 @@ from discrepancy.comparison.columns.norms import LevelNorms
 from discrepancy.comparison.columns.ray import PATHS, Ray
 
 _DENSE = 30.0  # rows expected in every level of both tables, from which on the normal law serves
-_MANY_LEVELS = 50  # levels from which on only rare ones need their own law, since their errors average out
+_MANY_LEVELS = 20  # levels from which on only rare ones need their own law, since their errors average out
 _COUNTED = 5.0  # rows expected below which a level is rare there (the normal law is 1.3 % off in mean size at 5)
 _HALVED = 100  # levels from which on half the paths are drawn
 _LIKELY = 1.5  # deviations that a level must have moved to count in the corrected distance
@@ -70,7 +70,7 @@ def level_interval(
 class LevelNoise:
     """Draws of both tables' shares around given ones: p, q (L,) observed, h pooled, rows (effective) of both.
 
-    Multinomial where some level is rare; over 50 levels Poisson counts for the rare ones and normal noise for the others;
+    Multinomial where some level is rare; over 20 levels Poisson counts for the rare ones and normal noise for the others;
     normal where none is rare, and with weights or dependent rows. The normal noise (paths, L) is drawn once.
     """
 
