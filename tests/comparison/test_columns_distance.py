@@ -24,9 +24,7 @@ def _member(result, name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(FINITE, min_size=1, max_size=40), st.lists(FINITE, min_size=1, max_size=40), st.integers(0, 2**31)
-)
+@given(st.lists(FINITE, min_size=1, max_size=40), st.lists(FINITE, min_size=1, max_size=40), st.integers(0, 2**31))
 def test_w1_is_scipys_with_any_weights(x, y, seed):
     rng = np.random.default_rng(seed)
     a, b = rng.exponential(size=len(x)), rng.exponential(size=len(y))
@@ -66,9 +64,7 @@ def test_scale_is_the_sd_of_a_normal_column_and_bounds_the_size():
 def test_scale_is_ginis_mean_difference_of_the_equal_mixture(x, y):
     line = place(np.array(x), np.array(y))
     u, v = np.array(x), np.array(y)
-    gini = (
-        np.abs(u[:, None] - u).mean() / 4 + np.abs(v[:, None] - v).mean() / 4 + np.abs(u[:, None] - v).mean() / 2
-    )
+    gini = np.abs(u[:, None] - u).mean() / 4 + np.abs(v[:, None] - v).mean() / 4 + np.abs(u[:, None] - v).mean() / 2
     assert line.scale == pytest.approx(math.sqrt(math.pi) / 2 * gini, rel=1e-9, abs=1e-9)
     assert line.distance <= 4 / math.sqrt(math.pi) * line.scale * (1 + 1e-9) + 1e-9
 
