@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from discrepancy import compare
 from discrepancy.comparison.errors import DataError
 from discrepancy.comparison.profile import Profile, is_profile, load_profile, profile
 from discrepancy.comparison.profile.store import to_bytes
@@ -138,3 +140,16 @@ def test_which_sources_are_profiles(made: Profile, file: Path, tmp_path: Path) -
     assert not is_profile("-")
     assert not is_profile({"a": [1]})
     assert not is_profile(tmp_path)
+
+
+def test_a_missing_package_is_named_with_the_install_line(monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "datasketches", None)
+    with pytest.raises(DataError, match=r"pip install 'discrepancy\[scale\]'"):
+        profile({"a": [1.0, 2.0]})
+    # Streaming files above the budget needs none of it.
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "".join(f"{i / 7},{i % 5}\n" for i in range(5_000)))
+    assert not compare(path, path, memory=1e-4).drift
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(DataError, match=r"pip install 'discrepancy\[scale\]'"):
+        load_profile(file)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from discrepancy.comparison.columns import cosine_probabilities
-from discrepancy.comparison.profile.sketches import quantile_sketch, ranks, restored
+from discrepancy.comparison.profile.sketches import ranks, restored
 
 MOST_DISTINCT = 2048  # distinct values up to which every one is a knot
 QUANTILES = 1024  # knots beyond
@@ -28,7 +28,7 @@ class OrderedCounts:
     the smallest value alone); `short` (K,) the sum of v_k - x over the cell. `error` (K,) bounds |F - estimate| at each
     knot, in rows, and `blur` (K,) that of the integral of F over each cell, in rows times units: both 0 where rows were
     counted. `complete`: every distinct value is a knot. `below`, `above`, `missing`: -inf, +inf and missing cells. `mean`,
-    `square`: mean and sum of squared deviations. `sketch`: a serialized KLL sketch.
+    `square`: mean and sum of squared deviations. `sketch`: a serialized KLL sketch, empty where none was kept.
     """
 
     knots: np.ndarray
@@ -68,7 +68,7 @@ class OrderedCounts:
 def empty(missing: float = 0.0) -> OrderedCounts:
     """A column without a value."""
     none = np.empty(0)
-    return OrderedCounts(none, none, none, none, none, True, 0.0, 0.0, missing, 0.0, 0.0, quantile_sketch().serialize())
+    return OrderedCounts(none, none, none, none, none, True, 0.0, 0.0, missing, 0.0, 0.0, b"")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def _read(c: OrderedCounts, w: np.ndarray) -> _Reading:
     """What is known of F and its integral at `w`.
 
     Inside a cell of mass f and width g the model is f (t/g)^p with the p that has the cell's integral; F itself is only known
-    to be monotone with that integral, which bounds it by min(f, short/(g - t)) above and (short - f (g - t))/t below.
+    to be monotone with that integral, which bounds it by min(f, short/(g - t)) above and (short - f (g - t))/t below, and
+    errors at the knots widen both.
     """
     F, A = np.cumsum(c.mass), c.integral()
     spread = np.cumsum(c.blur)
@@ -95,8 +96,8 @@ def _read(c: OrderedCounts, w: np.ndarray) -> _Reading:
     last = len(c.knots) - 1
     at = np.minimum(k, last)
     on = (k <= last) & (c.knots[at] == w)
-    out, before = k > last, (k == 0) & ~on
-    inside = ~on & ~out & ~before
+    out, left = k > last, (k == 0) & ~on
+    inside = ~on & ~out & ~left
     j = np.where(inside, at, min(1, last))
     previous = np.maximum(j - 1, 0)
     f, s = c.mass[j], c.short[j]
@@ -110,25 +111,24 @@ def _read(c: OrderedCounts, w: np.ndarray) -> _Reading:
         p = np.where(s > 0, f * g / s - 1, np.inf)
         step = np.where(f > 0, f * x ** np.maximum(p, 0.0), 0.0)
         partial = np.where(s > 0, s * x ** (np.maximum(p, 0.0) + 1), 0.0)
-        top = np.minimum(f, np.where(x < 1, (s + c.blur[j]) / (g - t), f))
-        bottom = np.maximum(0.0, np.where(t > 0, (s - c.blur[j] - f * (g - t)) / t, 0.0))
-    e = c.error
-    low = np.where(inside, base + bottom - e[previous], F[at] - e[at])
-    high = np.where(inside, base + top + e[previous], F[at] + e[at])
-    # What is known at both ends of the cell holds inside it too.
-    low = np.where(inside, np.maximum(low, base - e[previous]), low)
-    high = np.where(inside, np.minimum(high, F[j] + e[j]) if not c.complete else high, high)
-    drift = t * e[previous]
-    wrong = np.maximum(partial + drift, np.minimum(t * (high - base), s + c.blur[j] + drift)) * inside
+        # The rise above the estimate at the left knot may begin at -before and end at f + after; it is monotone, and its
+        # integral over the cell is s up to the blur.
+        before, after, most, least = c.error[previous], f + c.error[j], s + c.blur[j], s - c.blur[j]
+        top = np.minimum(after, np.where(x < 1, (most + before * t) / (g - t), after))
+        bottom = np.maximum(-before, np.where(t > 0, (least - after * (g - t)) / t, -before))
+    wrong = np.maximum(
+        partial - np.maximum(-before * t, least - after * (g - t)), np.minimum(t * top, most + before * (g - t)) - partial
+    )
+    loose = inside & ((f > 0) | (before + c.error[j] + c.blur[j] > 0)) & (not c.complete)
     reading = _Reading(
         np.where(inside, base + step, F[at]),
-        low,
-        high,
+        np.where(inside, base + bottom, F[at] - c.error[at]),
+        np.where(inside, base + top, F[at] + c.error[at]),
         np.where(inside, A[previous] + base * t + partial, A[at] + np.where(out, (w - c.knots[-1]) * F[-1], 0.0)),
-        np.where(inside, spread[previous] + wrong, spread[at]),
-        inside & (np.asarray(f) > 0),
+        np.where(inside, spread[previous] + np.maximum(wrong, 0.0), spread[at]),
+        loose,
     )
-    zero = np.where(before, 0.0, 1.0)
+    zero = np.where(left, 0.0, 1.0)
     return replace(
         reading,
         F=reading.F * zero,
@@ -152,7 +152,7 @@ def rebinned(c: OrderedCounts, knots: np.ndarray) -> OrderedCounts:
         return replace(c, knots=knots, mass=zeros, short=zeros, error=zeros, blur=zeros)
     r = _read(c, knots)
     F, low, high = r.F, r.low, r.high
-    if r.between.any():
+    if r.between.any() and c.sketch:
         share, epsilon = ranks(c.sketch, knots)
         if epsilon > 0:
             n = c.count
@@ -175,6 +175,8 @@ def rebinned(c: OrderedCounts, knots: np.ndarray) -> OrderedCounts:
     known = np.diff(_spread_at(c, knots)) + partial[1:] + partial[:-1] + moved
     exact = (known <= 0) | ~(r.between[1:] | r.between[:-1])
     blur = np.where(exact, np.maximum(known, 0.0), np.minimum(np.maximum(known, 0.0), np.maximum(most, 0.0)))
+    if c.complete:  # every value is known: what is left is rounding
+        error, blur = np.zeros(len(knots)), np.zeros(len(knots) - 1)
     complete = c.complete and not r.between.any() and bool(np.isin(c.knots, knots).all())
     return replace(c, knots=knots, mass=mass, short=short, error=error, blur=np.concatenate([[0.0], blur]), complete=complete)
 
@@ -222,10 +224,13 @@ def merged(a: OrderedCounts, b: OrderedCounts) -> OrderedCounts:
         gap = b.mean - a.mean
         mean = a.mean + gap * (m / (n + m))
         square = a.square + b.square + gap * gap * (n * m / (n + m))
-    sketch = restored("quantiles", a.sketch)
-    sketch.merge(restored("quantiles", b.sketch))
+    sketch = a.sketch if m == 0 else b.sketch if n == 0 else b""
+    if n > 0 and m > 0 and a.sketch and b.sketch:
+        both = restored("quantiles", a.sketch)
+        both.merge(restored("quantiles", b.sketch))
+        sketch = both.serialize()
     return OrderedCounts(
         knots, x.mass + y.mass, x.short + y.short, x.error + y.error, x.blur + y.blur,
         a.complete and b.complete and x.complete and y.complete,
-        a.below + b.below, a.above + b.above, a.missing + b.missing, mean, square, sketch.serialize(),
+        a.below + b.below, a.above + b.above, a.missing + b.missing, mean, square, sketch,
     )  # fmt: skip

@@ -141,17 +141,19 @@ def count(
     like: Profile | None = None,
     knots: dict[str, np.ndarray] | None = None,
     joint: bool = True,
+    sketches: bool = True,
 ) -> Profile:
     """The second pass: count every column, and sum features over units.
 
-    knots: where to cut a column that has too many distinct values (None: at quantiles of the sample). Linear in cells.
+    knots: where to cut a column that has too many distinct values (None: at quantiles of the sample). sketches: keep those
+    that a merge needs. Linear in cells.
     """
     taken = set(found.evidence)
     sample = read_rows(planned, found.sample, taken)
     known = {} if like is None else {c.name: c for c in like.columns}
     tallies: dict[str, OrderedTally | LevelTally] = {}
     for column in sample:
-        tallies[column.name] = _tally(column, known.get(column.name), (knots or {}).get(column.name), planned)
+        tallies[column.name] = _tally(column, known.get(column.name), (knots or {}).get(column.name), planned, sketches)
     map_ = None
     if joint:
         map_ = fit(sample, found.sample.rows, seed) if like is None else like.joint.map if like.joint is not None else None
@@ -195,7 +197,7 @@ def count(
 
 
 def _tally(
-    column: Read, known: ColumnProfile | None, knots: np.ndarray | None, planned: list[Planned]
+    column: Read, known: ColumnProfile | None, knots: np.ndarray | None, planned: list[Planned], sketch: bool
 ) -> OrderedTally | LevelTally:
     if not column.kind.ordered:
         truths = next((p.decision.truths for p in planned if p.name == column.name), None)
@@ -203,9 +205,9 @@ def _tally(
     own = knots_of_sample(np.asarray(column.values, dtype=np.float64)) if knots is None else knots
     if known is not None and isinstance(known.counts, OrderedCounts) and len(known.counts.knots):
         if not known.counts.complete:
-            return OrderedTally(own, known.counts.knots)
+            return OrderedTally(own, known.counts.knots, sketch=sketch)
         own = np.union1d(own, known.counts.knots)
-    return OrderedTally(own)
+    return OrderedTally(own, sketch=sketch)
 
 
 def _serial(column: Read) -> tuple[float, int]:

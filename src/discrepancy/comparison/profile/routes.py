@@ -97,7 +97,7 @@ def compare_streamed(
     counted = []
     for i, (source, found, mine) in enumerate(zip(sources, scans, planned, strict=True)):
         say(2 + i, 4, f"counting {source.name}")
-        counted.append(count(source, found, mine, {}, seed=options.seed, knots=knots, joint=False))
+        counted.append(count(source, found, mine, {}, seed=options.seed, knots=knots, joint=False, sketches=False))
 
     def joint(permutations: int | None) -> JointResult | None:
         units = Units(table.rows_reference, table.rows_current)

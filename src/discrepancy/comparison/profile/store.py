@@ -206,7 +206,8 @@ def _column(record: dict[str, Any], i: int, tensors: dict[str, np.ndarray]) -> C
         _need(all(a.shape == knots.shape and a.dtype == np.float64 and np.isfinite(a).all() for a in arrays))
         _need(bool((np.diff(knots) > 0).all() and (mass >= 0).all() and all((a >= 0).all() for a in arrays[2:])))
         numbers = {key: math.inf if record["ordered"][key] is None else float(record["ordered"][key]) for key in _NUMBERS}
-        restored("quantiles", sketch)
+        if sketch:
+            restored("quantiles", sketch)
         counts = OrderedCounts(*arrays, complete=bool(record["ordered"]["complete"]), sketch=sketch, **numbers)
     else:
         levels = record["levels"]

@@ -15,10 +15,10 @@ class OrderedTally:
     """Counts a column's values as they stream by: each distinct value up to 2,048 of them, then cells between knots.
 
     `knots` are used from the start where given (to match another profile's cells), `fallback` once there are too many
-    distinct values. O(log K) a value, O(K) memory.
+    distinct values. `sketch`: keep a KLL sketch too. O(log K) a value, O(K) memory.
     """
 
-    def __init__(self, fallback: np.ndarray, knots: np.ndarray | None = None) -> None:
+    def __init__(self, fallback: np.ndarray, knots: np.ndarray | None = None, *, sketch: bool = True) -> None:
         self._knots = fallback if knots is None else knots
         self._binned = knots is not None
         self._values, self._counts = np.empty(0), np.empty(0)
@@ -26,7 +26,7 @@ class OrderedTally:
         self._over = self._over_sum = self._under = self._under_sum = self._at_low = 0.0
         self._low, self._high = np.inf, -np.inf
         self._below = self._above = self._missing = self._n = self._mean = self._square = 0.0
-        self._sketch = quantile_sketch()
+        self._sketch = quantile_sketch() if sketch else None
 
     def add(self, values: np.ndarray) -> None:
         """Count values (k,), NaN being missing."""
@@ -38,7 +38,8 @@ class OrderedTally:
         if not len(x):
             return
         x = x + 0.0  # -0.0 is 0.0
-        self._sketch.update(np.ascontiguousarray(x))
+        if self._sketch is not None:
+            self._sketch.update(np.ascontiguousarray(x))
         n, total = len(x), self._n + len(x)
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float((x / n).sum())
@@ -103,7 +104,7 @@ class OrderedTally:
         zeros = np.zeros(len(knots))
         return OrderedCounts(
             knots, mass, short, zeros, zeros, complete, self._below, self._above, self._missing,
-            float(self._mean), float(self._square), self._sketch.serialize(),
+            float(self._mean), float(self._square), b"" if self._sketch is None else self._sketch.serialize(),
         )  # fmt: skip
 
 
