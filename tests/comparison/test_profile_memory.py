@@ -1,4 +1,7 @@
-"""Files far above the memory budget: what the process holds at its peak, against what it holds before it reads."""
+"""Files far above the memory budget: what the process holds at its peak, against what it holds before it reads.
+
+Minutes of reading, so that it runs with `make calibrate`; that such files are streamed at all is tested in test_profile_compare.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,7 @@ def watched(*tokens: str) -> float:
     return (peak - base) / 2**30
 
 
-@pytest.mark.slow
+@pytest.mark.calibration
 @pytest.mark.timeout(3_600)
 def test_three_hundred_megabytes_in_a_tenth_of_a_gibibyte(tmp_path: Path) -> None:
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
