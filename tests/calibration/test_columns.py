@@ -155,8 +155,8 @@ def test_coverage_away_from_zero(record: Any, law: Law, n: int, m: int) -> None:
     cell = record.coverage(
         "columns-coverage",
         f"{law.name}, {n:,} against {m:,} rows",
-        target=(0.90, 0.98) if few else (0.93, 0.985),
-        note="approximate below 100 rows" if few else "",
+        target=(0.90, 0.99) if few else (0.93, 0.985),
+        note="approximate below 100 rows: too wide for a change of shape, too narrow for skewed columns" if few else "",
         **_covered(found, law.distance),
     )
     assert cell["held"]

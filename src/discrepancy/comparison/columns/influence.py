@@ -14,7 +14,7 @@ from discrepancy.comparison.columns.counts import KnotCounts, Side
 
 FEW_BEYOND, SHARE_BEYOND = 10, 0.02  # rows beyond a gap that make it part of a tail: at most both, at least one
 LARGEST_GAPS = 5
-FEWEST_ROWS = 40
+FEWEST_ROWS = 200  # below, leaving out the data sets that show their tail would bias the rest: they are approximate anyway
 HEAVY = 0.5
 
 
@@ -68,7 +68,7 @@ def tail_share(counts: KnotCounts, gaps: np.ndarray) -> float:
     A tail gap has at most 10 pooled rows and 2 % of them beyond it. Above one half, a handful of far values decides the
     distance, a central limit theorem has nothing to stand on, and an infinite variance is likely: with 500 rows a table
     this holds for 0.96 of Cauchy data sets, 0.76 of Student's t with 1.5 degrees of freedom, 0.32 with 2, 0.01 of lognormal
-    ones (sigma 1), none of normal ones. 0 below 40 rows in all, where nothing can be said. gaps (K - 1,); O(K).
+    ones (sigma 1), none of normal ones. 0 below 200 rows in all. gaps (K - 1,); O(K).
     """
     mass = counts.pooled[: counts.values]
     total = float(mass.sum())
