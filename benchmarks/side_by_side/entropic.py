@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from discrepancy import SinkhornDivergence
-from discrepancy.transport import LogSinkhorn
+from discrepancy.transport import SemiDualNewton
 from side_by_side.measure import FLOOR, Case, Contender, gradient_of, value_of
 
 _FRACTION = 0.05
@@ -82,8 +82,8 @@ def cases(quick: bool) -> Iterator[Case]:
                 left, right = torch.from_numpy(x).to(dtype), torch.from_numpy(y).to(dtype)
                 runs = [
                     ("discrepancy", SinkhornDivergence(epsilon), True),
-                    ("discrepancy, tolerance 1e-3", SinkhornDivergence(epsilon, solver=LogSinkhorn(1e-3)), True),
-                    ("discrepancy, tolerance 1e-2", SinkhornDivergence(epsilon, solver=LogSinkhorn(1e-2)), True),
+                    ("discrepancy, tolerance 1e-3", SinkhornDivergence(epsilon, solver=SemiDualNewton(1e-3)), True),
+                    ("discrepancy, tolerance 1e-2", SinkhornDivergence(epsilon, solver=SemiDualNewton(1e-2)), True),
                     ("GeomLoss (default, scaling 0.5)", geomloss(epsilon), False),
                     ("GeomLoss, scaling 0.9", geomloss(epsilon, scaling=0.9), False),
                 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from discrepancy import SinkhornDivergence
-from discrepancy.transport import LogSinkhorn
+from discrepancy.transport import SemiDualNewton
 from side_by_side import entropic, kernels
 from side_by_side.measure import Case, Contender, gradient_of
 
@@ -26,7 +26,7 @@ def cases(quick: bool) -> Iterator[Case]:
             Contender("discrepancy", gradient_of(SinkhornDivergence(epsilon), left, right), True),
             Contender(
                 "discrepancy, tolerance 1e-2",
-                gradient_of(SinkhornDivergence(epsilon, solver=LogSinkhorn(1e-2)), left, right),
+                gradient_of(SinkhornDivergence(epsilon, solver=SemiDualNewton(1e-2)), left, right),
                 True,
             ),
             Contender("GeomLoss (default, scaling 0.5)", gradient_of(entropic.geomloss(epsilon), left, right)),

@@ -137,7 +137,8 @@ class TransportResult(Result):
 
     `value` is the (regularised) optimum, `cost` the bare <plan, C>, `f` (..., n) and `g` (..., m) the potentials,
     `marginal_error` the L1 distance of the plan's marginals from the weights, `dual_gap` primal minus dual (absolute),
-    `iterations`, the `epsilon` used (0 when exact), and the `outcome`. The plan and its action are computed when asked.
+    `iterations`, the `epsilon` used (0 when exact), the `outcome`, and the `rungs`: which
+    solvers were used, in order. The plan and its action are computed when asked.
     """
 
     value: Number
@@ -149,8 +150,14 @@ class TransportResult(Result):
     iterations: int
     epsilon: Number
     outcome: Outcome
+    rungs: tuple[str, ...] = ()
     _plan: Callable[[], Tensor] | None = field(default=None, repr=False, compare=False)
     _apply: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
+    _map: Callable[[], Callable[[Tensor], Tensor]] | None = field(default=None, repr=False, compare=False)
+    _functions: Callable[[], tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    _basis: Any = field(default=None, repr=False, compare=False)
 
     def plan(self) -> Tensor:
         """The coupling, dense (..., n, m) or sparse COO; quadratic memory when dense."""
@@ -163,6 +170,18 @@ class TransportResult(Result):
         if self._apply is not None:
             return self._apply(v)
         return torch.matmul(self.plan(), v)
+
+    def map(self) -> Callable[[Tensor], Tensor]:
+        """The map that sends points of the first space along the plan, a callable (k, d) -> (k, d)."""
+        if self._map is None:
+            raise TypeError("this result knows no points: ask for .solve(x, y) on samples, not on a cost matrix")
+        return self._map()
+
+    def potentials(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """f and g as functions of points (k, d) -> (k,), defined out of sample too; they take f and g at the samples."""
+        if self._functions is None:
+            raise TypeError("this result knows no points: ask for .solve(x, y) on samples, not on a cost matrix")
+        return self._functions()
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,9 +9,9 @@ import torch
 
 from discrepancy import NumericalError
 from discrepancy.costs import Euclidean, PowerCost, Sphere
-from discrepancy.transport import LogSinkhorn, MongeGap, RelativeEpsilon, Sinkhorn, SinkhornDivergence
+from discrepancy.transport import MongeGap, RelativeEpsilon, SemiDualNewton, Sinkhorn, SinkhornDivergence
 
-TIGHT = LogSinkhorn(tolerance=1e-11)
+TIGHT = SemiDualNewton(tolerance=1e-11)
 
 
 def cloud(n: int, d: int = 2, seed: int = 0) -> torch.Tensor:

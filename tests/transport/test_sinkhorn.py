@@ -11,10 +11,10 @@ import torch
 
 from discrepancy import ConvergenceWarning, Outcome
 from discrepancy.costs import Euclidean, Manhattan, Sphere, SquaredEuclidean
-from discrepancy.transport import LogSinkhorn, RelativeEpsilon, Sinkhorn, SinkhornDivergence
+from discrepancy.transport import RelativeEpsilon, SemiDualNewton, Sinkhorn, SinkhornDivergence
 from discrepancy.transport.entropic.problem import MatrixProblem, StreamedProblem, point_problem
 
-TIGHT = LogSinkhorn(tolerance=1e-11)
+TIGHT = SemiDualNewton(tolerance=1e-11)
 
 
 def cloud(n: int, d: int = 2, seed: int = 0) -> torch.Tensor:
@@ -74,7 +74,7 @@ def test_certificate_brackets_the_optimum(problem, epsilon) -> None:
     x, y, a, b = problem
     optimum = float(Sinkhorn(epsilon, solver=TIGHT)(x, y, a, b))
     for tolerance in (1e-2, 1e-6):
-        r = Sinkhorn(epsilon, solver=LogSinkhorn(tolerance=tolerance)).solve(x, y, a, b)
+        r = Sinkhorn(epsilon, solver=SemiDualNewton(tolerance=tolerance)).solve(x, y, a, b)
         plan = r.plan()
         error = float((plan.sum(1) - a).abs().sum() + (plan.sum(0) - b).abs().sum())
         assert float(r.marginal_error) == pytest.approx(error, abs=1e-12)
@@ -147,7 +147,7 @@ def test_streaming_is_the_same_forward_and_backward(problem, kind, cost) -> None
     """With a memory budget of a few rows the cost is never whole; value, gradient, plan action and potentials agree."""
     x, y, a, b = problem
     budget = 15 * 8 * 4 * 3 / 2**30  # three rows of 15 costs
-    kept, streamed = kind(0.1, cost), kind(0.1, cost, LogSinkhorn(memory=budget))
+    kept, streamed = kind(0.1, cost), kind(0.1, cost, SemiDualNewton(memory=budget))
     found = []
     for D in (kept, streamed):
         p, w = x.clone().requires_grad_(), a.clone().requires_grad_()
@@ -211,13 +211,13 @@ def test_solve_cost_is_solve(problem) -> None:
 def test_stopping_early_warns_once_and_says_so(problem) -> None:
     x, y, a, b = problem
     with pytest.warns(ConvergenceWarning, match="iteration limit") as caught:
-        r = Sinkhorn(0.01, solver=LogSinkhorn(max_iterations=3)).solve(x, y, a, b)
+        r = Sinkhorn(0.01, solver=SemiDualNewton(max_iterations=3)).solve(x, y, a, b)
     assert len(caught) == 1
     assert r.outcome is Outcome.ITERATION_LIMIT
     assert float(r.marginal_error) > 1e-6
     assert float(r.dual_gap) > 0
     with pytest.warns(ConvergenceWarning) as caught:
-        SinkhornDivergence(0.01, solver=LogSinkhorn(max_iterations=3))(x, y, a, b)
+        SinkhornDivergence(0.01, solver=SemiDualNewton(max_iterations=3))(x, y, a, b)
     assert len(caught) == 1
 
 
@@ -244,7 +244,7 @@ def test_refusals() -> None:
         ({"memory": -1}, "memory"),
     ):
         with pytest.raises(ValueError, match=match):
-            LogSinkhorn(**options)
+            SemiDualNewton(**options)
     with pytest.raises(ValueError, match="fraction"):
         RelativeEpsilon(0)
 
@@ -308,7 +308,7 @@ class TestDivergence:
         D = SinkhornDivergence(0.3)
         want = torch.stack([D(z, z, a, b) for a, b in zip(A, B, strict=True)])
         torch.testing.assert_close(D.pooled(z)(A, B), want, atol=1e-7, rtol=1e-5)
-        small = SinkhornDivergence(0.3, solver=LogSinkhorn(memory=1e-6))
+        small = SinkhornDivergence(0.3, solver=SemiDualNewton(memory=1e-6))
         torch.testing.assert_close(small.pooled(z)(A, B), want, atol=1e-7, rtol=1e-5)
         with pytest.raises(ValueError, match="non-negative"):
             D.pooled(z)(-A, B)

@@ -2,8 +2,10 @@
 
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn
+from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
+from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
+from discrepancy.transport.entropic.solver import EntropicSolver
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
@@ -22,6 +24,7 @@ __all__ = [
     "MongeGapResult",
     "NeuralMap",
     "RelativeEpsilon",
+    "SemiDualNewton",
     "Sinkhorn",
     "SinkhornDivergence",
     "SlicedEstimate",

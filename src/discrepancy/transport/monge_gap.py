@@ -14,8 +14,9 @@ from discrepancy._validate import SamplePair, paired_rows, sample
 from discrepancy.costs import Cost, SquaredEuclidean
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn
+from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn, check_options
+from discrepancy.transport.entropic.solver import EntropicSolver
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +55,7 @@ class MongeGap:
     cost: Cost = field(default_factory=SquaredEuclidean)
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
     debias: bool = False
-    solver: EntropicSolver = field(default_factory=LogSinkhorn)
+    solver: EntropicSolver = field(default_factory=SemiDualNewton)
     references: ClassVar[tuple[str, ...]] = ("uscidda-cuturi-2023",)
 
     def __post_init__(self) -> None:

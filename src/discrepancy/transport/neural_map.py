@@ -18,7 +18,7 @@ from discrepancy.learning import Training
 from discrepancy.networks import MLP
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon
-from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
+from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.monge_gap import MongeGap, mapped
 
 # In training the gradient's error, of the order of the marginal error, is far below the noise of a mini-batch.
@@ -84,7 +84,7 @@ class NeuralMap:
     """
 
     cost: Cost = field(default_factory=SquaredEuclidean)
-    fitting: Discrepancy = field(default_factory=lambda: SinkhornDivergence(solver=LogSinkhorn(tolerance=_TRAINING_TOLERANCE)))
+    fitting: Discrepancy = field(default_factory=lambda: SinkhornDivergence(solver=SemiDualNewton(tolerance=_TRAINING_TOLERANCE)))
     gap_weight: float = 1.0
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
     debias: bool = False
@@ -143,7 +143,7 @@ class NeuralMap:
             generator = torch.Generator().manual_seed(self.random_state)
         source = generator_or_default(generator)
         module = self._module(x, y, source)
-        gap = MongeGap(self.cost, self._epsilon(x, y), self.debias, LogSinkhorn(tolerance=_TRAINING_TOLERANCE))
+        gap = MongeGap(self.cost, self._epsilon(x, y), self.debias, SemiDualNewton(tolerance=_TRAINING_TOLERANCE))
         training = Training(steps=self.steps, learning_rate=self.learning_rate)
 
         def batch(points: Tensor) -> Tensor:

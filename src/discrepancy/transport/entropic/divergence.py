@@ -15,11 +15,12 @@ from discrepancy._validate import SamplePair, sample
 from discrepancy.costs import Cost, SquaredEuclidean
 from discrepancy.transport.entropic.envelope import debiased_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn, Potentials
 from discrepancy.transport.entropic.pooled import pooled_divergence
 from discrepancy.transport.entropic.problem import Problem, point_problem
+from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.setting import Setting
 from discrepancy.transport.entropic.sinkhorn import check_options, number, transport_result
+from discrepancy.transport.entropic.solver import EntropicSolver, Potentials
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SinkhornDivergence(Discrepancy):
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
     cost: Cost = field(default_factory=SquaredEuclidean)
-    solver: EntropicSolver = field(default_factory=LogSinkhorn)
+    solver: EntropicSolver = field(default_factory=SemiDualNewton)
     claims: ClassVar[Claims] = Claims(degree=2.0)
     references: ClassVar[tuple[str, ...]] = ("genevay-2018", "feydy-2019")
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from discrepancy._kinds import PooledStatistic
 from discrepancy._results import Outcome
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, Potentials
 from discrepancy.transport.entropic.problem import MatrixProblem
+from discrepancy.transport.entropic.solver import EntropicSolver, Potentials
 
 # Entries of the cost matrices of one batch of rows: large enough to hide the overhead of a call, small enough for the caches.
 _BATCH = 1 << 21

@@ -11,8 +11,8 @@ from discrepancy._validate import SamplePair
 from discrepancy.costs import Cost
 from discrepancy.transport.entropic.envelope import Dual
 from discrepancy.transport.entropic.epsilon import Epsilon, resolve
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, Potentials
 from discrepancy.transport.entropic.problem import Problem, point_problem
+from discrepancy.transport.entropic.solver import EntropicSolver, Potentials
 
 
 def _comes_first(x: Tensor, y: Tensor) -> bool:

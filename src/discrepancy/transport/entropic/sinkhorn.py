@@ -15,9 +15,10 @@ from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.certificate import certify
 from discrepancy.transport.entropic.envelope import entropic_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
-from discrepancy.transport.entropic.log_sinkhorn import EntropicSolver, LogSinkhorn, Potentials
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
+from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.setting import Setting
+from discrepancy.transport.entropic.solver import EntropicSolver, Potentials
 
 
 def check_options(discrepancy: Any) -> None:
@@ -25,7 +26,7 @@ def check_options(discrepancy: Any) -> None:
     check_epsilon(discrepancy.epsilon)
     object.__setattr__(discrepancy, "cost", as_cost(discrepancy.cost))
     if not isinstance(discrepancy.solver, EntropicSolver):
-        raise TypeError(f"solver must be an object such as LogSinkhorn(), got {discrepancy.solver!r}")
+        raise TypeError(f"solver must be an object such as SemiDualNewton(), got {discrepancy.solver!r}")
 
 
 def number(epsilon: Tensor) -> float:
@@ -70,6 +71,7 @@ def transport_result(
         iterations=found.iterations,
         epsilon=epsilon.reshape(batch),
         outcome=found.outcome,
+        rungs=found.rungs,
         _plan=plan,
         _apply=apply,
     )
@@ -89,7 +91,7 @@ class Sinkhorn(Discrepancy):
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
     cost: Cost = field(default_factory=SquaredEuclidean)
-    solver: EntropicSolver = field(default_factory=LogSinkhorn)
+    solver: EntropicSolver = field(default_factory=SemiDualNewton)
     claims: ClassVar[Claims] = Claims(zero_at_equality=False, degree=2.0)
     references: ClassVar[tuple[str, ...]] = ("cuturi-2013", "peyre-cuturi-2019")
 
