@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from numba import njit
+from discrepancy._loops.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def ranks(knots, at, right, out):
     """How many of knots (r, n) lie below each of at (r, k), both ascending: at or below it if `right`. Writes out (r, k); n + k
     steps a row."""
@@ -25,7 +25,7 @@ def ranks(knots, at, right, out):
             out[r, k] = j
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def squared_area(u, A, v, B, out):
     """Writes int (F - G)^2 to out (r,), for ascending u (r, n), v (r, m) and levels A (r, n + 1), B (r, m + 1): A[i] is the mass
     of the first i points. Exchanging the two sides changes no bit."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from discrepancy._loops.compiled import compiled
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _cost(gap: float, p: float) -> float:
     size = abs(gap)
     if p == 1.0:
@@ -25,7 +26,7 @@ def _cost(gap: float, p: float) -> float:
     return size**p
 
 
-@njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _slope(gap: float, p: float) -> float:
     """The derivative of |gap|^p; zero at gap = 0."""
     if gap == 0.0:
@@ -37,7 +38,7 @@ def _slope(gap: float, p: float) -> float:
     return math.copysign(p * abs(gap) ** (p - 1.0), gap)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def couple_equal(u, v, p, points_u, points_v, cost, order_u, order_v, grad_u, grad_v):
     """Equal weights and sizes: point k meets point k. Writes cost (r,) and, if `points_u` or `points_v`, those gradients
     in the original order."""
@@ -69,7 +70,7 @@ def couple_equal(u, v, p, points_u, points_v, cost, order_u, order_v, grad_u, gr
         cost[r] = total / n
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def couple(u, v, A, B, p, tie, points_u, points_v, weights, cost, order_u, order_v, grad_u, grad_v, f, g):
     """General weights: merge the levels A (r or 1, n) and B (r or 1, m), whose last entries agree.
 
@@ -141,7 +142,7 @@ def couple(u, v, A, B, p, tie, points_u, points_v, weights, cost, order_u, order
         cost[r] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pooled_norm(D, z, order, out):
     """Writes W_1 = sum_k (z[k+1] - z[k]) |D_1 + .. + D_k| to out (r,), for weight differences D (r, n) on one sorted cloud z
     (n,)."""
@@ -154,7 +155,7 @@ def pooled_norm(D, z, order, out):
         out[r] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pooled_power(A, B, z, order, p, tie, out):
     """Writes W_p^p (W_inf for p = inf) to out (r,), for weight rows A and B (r, n) that sum to one on one sorted cloud z (n,)."""
     rows, n = A.shape
