@@ -25,12 +25,17 @@ class Cost(ABC):
     degree                  c(s x, s y) = s^degree c(x, y) for s > 0, or None where there is no such law
     negative_definite       exp(-c / epsilon) is a positive-definite kernel for every epsilon > 0: then the Sinkhorn divergence
                             is non-negative
+    premetric               c >= 0 and c(x, x) = 0: then a sample is at transport cost 0 from itself
+    metric                  also symmetric, with the triangle inequality: then the transport cost is a norm of the difference of
+                            the two measures (Kantorovich-Rubinstein)
     """
 
     symmetric: ClassVar[bool] = True
     translation_invariant: ClassVar[bool] = True
     degree: float | None = None
     negative_definite: bool = True
+    premetric: ClassVar[bool] = False
+    metric: bool = False
 
     @abstractmethod
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
@@ -84,6 +89,7 @@ class SquaredEuclidean(Cost):
     """|x - y|^2, without a factor 1/2. Source: the quadratic cost of Brenier's theorem."""
 
     degree = 2.0
+    premetric = True
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """|x_i - y_j|^2: coordinate by coordinate in up to 4 dimensions, else by one matrix product about the common mean."""
@@ -116,6 +122,8 @@ class Euclidean(Cost):
     """|x - y|_2; its gradient at coincidence is zero."""
 
     degree = 1.0
+    premetric = True
+    metric = True
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """|x_i - y_j|_2 by direct differences."""
@@ -131,6 +139,8 @@ class Manhattan(Cost):
     """|x - y|_1, the sum of absolute differences; its slope in a coordinate that agrees is zero."""
 
     degree = 1.0
+    premetric = True
+    metric = True
 
     def matrix(self, x: Tensor, y: Tensor) -> Tensor:
         """|x_i - y_j|_1."""
@@ -146,10 +156,16 @@ class PowerCost(Cost):
     """|x - y|_2^p for p > 0; for p <= 1 the slope at coincidence, infinite or undefined, is set to zero."""
 
     p: float
+    premetric = True
 
     def __post_init__(self) -> None:
         """Raise ValueError unless p is positive and finite."""
         positive(self.p, "p")
+
+    @property
+    def metric(self) -> bool:  # type: ignore[override]
+        """p <= 1: a concave power of a metric is one."""
+        return self.p <= 1
 
     @property
     def degree(self) -> float:  # type: ignore[override]
@@ -176,6 +192,7 @@ class Cosine(Cost):
 
     translation_invariant = False
     degree = 0.0
+    premetric = True
 
     def check(self, x: Tensor, name: str) -> None:
         """Raise ValueError if a row is zero."""
@@ -201,6 +218,8 @@ class Sphere(Cost):
     """
 
     translation_invariant = False
+    premetric = True
+    metric = True
 
     def check(self, x: Tensor, name: str) -> None:
         """Raise ValueError unless all rows have norm one, within 1e-4 (float32) or 1e-6 (float64)."""
