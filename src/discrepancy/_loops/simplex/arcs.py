@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from discrepancy._loops.compiled import compiled
 from discrepancy._loops.simplex.pivot import pivot
 from discrepancy._loops.simplex.tree import PIVOTS, SCANNED, preorder_places, renumber
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def places_of_labels(tree):
     """Where each original node number now lies, (n + m + 1,) int32."""
     place = np.empty(tree.label.size, np.int32)
@@ -18,7 +18,7 @@ def places_of_labels(tree):
     return place
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def search_block(source, target, cost, potential, begin, stop, best, tolerance):
     """(arc of most negative reduced cost in [begin, stop) below `best`, or -1, and that cost).
 
@@ -34,7 +34,7 @@ def search_block(source, target, cost, potential, begin, stop, best, tolerance):
     return found, best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pivot_until_optimal(tree, offset, rows, columns, cost, block, tolerance, max_pivots):
     """Pivot until no arc (rows[e], columns[e]) has a negative reduced cost; False if `max_pivots` came first.
 

@@ -8,14 +8,14 @@ strongly feasible (every arc without flow points to the root), and the simplex c
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from discrepancy._loops.compiled import compiled
 from discrepancy._loops.simplex.tree import DEGENERATE, PIVOTS, WALKED
 
 UNBOUNDED = np.int64(2**62)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def leaving_arc(parent, size, upward, flow, source, target):
     """(apex of the cycle, flow that can be pushed, lower node of the leaving arc, whether it lies on the source's side, length).
 
@@ -47,7 +47,7 @@ def leaving_arc(parent, size, upward, flow, source, target):
     return u, least_source, out_source, True, length
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def push(parent, upward, flow, source, target, apex, amount):
     """Send `amount` around the cycle of the entering arc source -> target."""
     u = source
@@ -60,7 +60,7 @@ def push(parent, upward, flow, source, target, apex, amount):
         u = parent[u]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rehang(tree, out, inner, outer, upward_arc, flow_arc, cost_arc):
     """Cut the subtree of `out` off its parent, root it at `inner`, and hang it below `outer` by the entering arc.
 
@@ -138,7 +138,7 @@ def rehang(tree, out, inner, outer, upward_arc, flow_arc, cost_arc):
     return end
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def shift(thread, potential, first, stop, amount):
     """Add `amount` to the potentials of the nodes from `first` up to `stop`, exclusive, in preorder; returns how many.
 
@@ -159,7 +159,7 @@ def shift(thread, potential, first, stop, amount):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def pivot(tree, source, target, cost, reduced):
     """Let the arc source -> target, of reduced cost `reduced` < 0, enter the tree. Returns the number of nodes walked."""
     parent, size = tree.parent, tree.size

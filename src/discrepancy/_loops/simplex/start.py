@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from discrepancy._loops.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def match_leftovers(left_rows, left_columns, rows, columns, flows, count):
     """Serve what is left of both sides in order of index (north-west corner), appending from place `count`; the new count."""
     i = 0
@@ -27,7 +28,7 @@ def match_leftovers(left_rows, left_columns, rows, columns, flows, count):
         count += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def north_west(a, b):
     """(rows, columns, flows) of the north-west corner rule for int64 weights a (n,), b (m,); O(n + m) time."""
     most = a.size + b.size
@@ -36,7 +37,7 @@ def north_west(a, b):
     return rows[:count], columns[:count], flows[:count]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def greedy(row_of, column_of, a, b):
     """(rows, columns, flows, of which by arcs): each arc in turn takes what both ends have left, the rest goes north-west.
 

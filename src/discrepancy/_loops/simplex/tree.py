@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from discrepancy._loops.compiled import compiled
 
 # What `Tree.counts` holds.
 PIVOTS, DEGENERATE, WALKED, SCANNED, RENUMBERED = range(5)
@@ -57,7 +58,7 @@ def allocate(nodes: int) -> Tree:
     )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def incidence(nodes, rows, columns, offset):
     """The arcs at each node as (start (nodes + 1,), arc (2k,)): those of node u are arc[start[u]:start[u + 1]]. O(nodes + k)."""
     start = np.zeros(nodes + 1, np.int64)
@@ -75,7 +76,7 @@ def incidence(nodes, rows, columns, offset):
     return start, arc
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def hang(tree, offset, rows, columns, flows, costs, wished):
     """Fill `tree` from a forest of arcs (rows, columns, flows > 0, costs) and the potentials `wished` for (n + m) nodes.
 
@@ -143,7 +144,7 @@ def hang(tree, offset, rows, columns, flows, costs, wished):
     return components
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def thread_preorder(tree, order):
     """Fill thread, reverse, size and last from `parent` and the preorder of all nodes but the root. O(nodes)."""
     nodes = order.size
@@ -166,7 +167,7 @@ def thread_preorder(tree, order):
     tree.last[root] = before
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def refresh(tree):
     """Recompute the potentials down the tree from 0 at the root, which removes the rounding gathered by the pivots. O(nodes)."""
     root = tree.parent.size - 1
@@ -179,7 +180,7 @@ def refresh(tree):
         u = tree.thread[u]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def renumber(tree, place):
     """Give node u the place `place[u]` (a permutation that keeps the root) in every array. O(nodes), allocates 8 bytes a node."""
     places = place.size
@@ -208,7 +209,7 @@ def renumber(tree, place):
     tree.counts[RENUMBERED] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def preorder_places(tree):
     """The place of every node in preorder, the root staying last: neighbours in the thread become neighbours in memory."""
     root = tree.parent.size - 1
