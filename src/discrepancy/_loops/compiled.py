@@ -15,8 +15,8 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 @overload
 def compiled(loop: Loop, /) -> Loop: ...
 @overload
-def compiled(*, fastmath: bool | set[str] = False, inline: str = "never", **options: Any) -> Callable[[Loop], Loop]: ...
-def compiled(loop: Loop | None = None, /, **options: Any) -> Any:
+def compiled(*, fastmath: bool | set[str] = ..., inline: str = ..., **options: Any) -> Callable[[Any], Any]: ...
+def compiled(loop: Any = None, /, **options: Any) -> Any:
     """Compile a loop for CPU tensors at its first call, without Python's lock; later processes load the code from disk.
 
     Takes Numba's options, `@compiled` or `@compiled(fastmath=True)`. Where no folder takes the code the loop works all the
@@ -24,7 +24,8 @@ def compiled(loop: Loop | None = None, /, **options: Any) -> Any:
     """
     if loop is None:
         return lambda function: compiled(function, **options)
-    dispatcher = njit(**({"nogil": True} | options))(loop)
+    chosen: dict[str, Any] = {"nogil": True} | options
+    dispatcher = njit(**chosen)(loop)
     keep_code(dispatcher)
     return dispatcher
 
