@@ -1,10 +1,12 @@
-"""Small pieces of linear algebra and calculus with exact limits."""
+"""Small pieces of linear algebra and calculus with exact limits: roots, functions of symmetric matrices, Lyapunov's equation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -17,4 +19,130 @@ def root(value: Tensor, p: float) -> Tensor:
     return torch.where(positive, inner.sqrt() if p == 2 else inner ** (1.0 / p), torch.zeros_like(value))
 
 
-__all__ = ["root"]
+Scalar = Callable[[Tensor], Tensor]
+Slope = Callable[[Tensor, Tensor], Tensor]
+
+
+class _SymmetricFunction(torch.autograd.Function):
+    """U f(lambda) U^T, differentiated by Daleckii and Krein: the derivative in the eigenbasis is f's divided difference."""
+
+    @staticmethod
+    def forward(ctx, matrix, f, divided):  # type: ignore[override]
+        values, vectors = torch.linalg.eigh(matrix)
+        ctx.save_for_backward(values, vectors)
+        ctx.divided = divided
+        return (vectors * f(values)[..., None, :]) @ vectors.mT
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        values, vectors = ctx.saved_tensors
+        inner = vectors.mT @ ((grad + grad.mT) / 2) @ vectors
+        slope = ctx.divided(values[..., :, None], values[..., None, :])
+        return vectors @ (inner * slope) @ vectors.mT, None, None
+
+
+def symmetric_function(matrix: Float[Tensor, "... d d"], f: Scalar, divided: Slope) -> Float[Tensor, "... d d"]:
+    """f applied to the eigenvalues of symmetric matrices; gradients stay finite where eigenvalues coincide.
+
+    divided(s, t) is the divided difference (f(s) - f(t)) / (s - t), f'(s) where they are equal: autograd through an
+    eigendecomposition divides by s - t instead and returns NaN there. One eigendecomposition, d^3 time. First derivatives
+    only. Source: Daleckii and Krein (1965).
+    """
+    return _SymmetricFunction.apply(matrix, f, divided)  # type: ignore[return-value]
+
+
+def _log_ratio(s: Tensor, t: Tensor) -> Tensor:
+    """log(s / t) for positive s and t, to full relative accuracy where they nearly agree."""
+    return torch.log1p((s - t) / t)
+
+
+def _quotient(numerator: Tensor, denominator: Tensor, limit: Tensor) -> Tensor:
+    """numerator / denominator with the limit where the denominator is zero."""
+    same = denominator == 0
+    return torch.where(same, limit, numerator / torch.where(same, torch.ones_like(denominator), denominator))
+
+
+def symmetric_power(matrix: Float[Tensor, "... d d"], exponent: float) -> Float[Tensor, "... d d"]:
+    """matrix^exponent for symmetric positive definite matrices, differentiable.
+
+    With an exponent in (0, 1] eigenvalues that are zero, or negative by rounding, count as zero, with derivative zero there;
+    any other exponent of a singular matrix gives infinities. d^3 time.
+    """
+
+    def f(values: Tensor) -> Tensor:
+        return values.clamp_min(0) ** exponent
+
+    def divided(s: Tensor, t: Tensor) -> Tensor:
+        s, t = s.clamp_min(0), t.clamp_min(0)
+        if exponent == 0.5:
+            total = s.sqrt() + t.sqrt()
+            return torch.where(total > 0, 1 / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(total))
+        both = (s > 0) & (t > 0)
+        u, v = torch.where(both, s, torch.ones_like(s)), torch.where(both, t, torch.ones_like(t))
+        r = _log_ratio(u, v)
+        inside = v ** (exponent - 1) * _quotient(torch.expm1(exponent * r), torch.expm1(r), torch.full_like(r, exponent))
+        top = torch.maximum(s, t)  # one of the two is zero
+        safe = torch.where(top > 0, top, torch.ones_like(top))
+        edge = torch.where(top > 0, safe ** (exponent - 1), torch.zeros_like(top))
+        return torch.where(both, inside, edge)
+
+    return symmetric_function(matrix, f, divided)
+
+
+def symmetric_log(matrix: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
+    """The logarithm of symmetric positive definite matrices, differentiable. d^3 time."""
+
+    def divided(s: Tensor, t: Tensor) -> Tensor:
+        r = _log_ratio(s, t)
+        return _quotient(r, torch.expm1(r), torch.ones_like(r)) / t
+
+    return symmetric_function(matrix, torch.log, divided)
+
+
+def symmetric_exp(matrix: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
+    """The exponential of symmetric matrices, differentiable. d^3 time."""
+
+    def divided(s: Tensor, t: Tensor) -> Tensor:
+        gap = s - t
+        return t.exp() * _quotient(torch.expm1(gap), gap, torch.ones_like(gap))
+
+    return symmetric_function(matrix, torch.exp, divided)
+
+
+class _Lyapunov(torch.autograd.Function):
+    """The solution of P S + S P = V; its adjoint is the same equation."""
+
+    @staticmethod
+    def forward(ctx, P, V):  # type: ignore[override]
+        values, vectors = torch.linalg.eigh(P)
+        ctx.save_for_backward(values, vectors)
+        solution = _in_basis(values, vectors, V)
+        ctx.solution = solution
+        return solution
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):  # type: ignore[override]
+        values, vectors = ctx.saved_tensors
+        adjoint = _in_basis(values, vectors, (grad + grad.mT) / 2)
+        product = adjoint @ ctx.solution
+        return -(product + product.mT), adjoint
+
+
+def _in_basis(values: Tensor, vectors: Tensor, V: Tensor) -> Tensor:
+    total = values[..., :, None] + values[..., None, :]
+    inner = vectors.mT @ V @ vectors
+    solved = torch.where(total > 0, inner / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(inner))
+    return vectors @ solved @ vectors.mT
+
+
+def lyapunov(P: Float[Tensor, "... d d"], V: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
+    """S with P S + S P = V for symmetric positive semidefinite P and symmetric V; differentiable in both.
+
+    On the null space of P, where there is no solution unless V vanishes there, S is zero. d^3 time.
+    """
+    return _Lyapunov.apply(P, V)  # type: ignore[return-value]
+
+
+__all__ = ["lyapunov", "root", "symmetric_exp", "symmetric_function", "symmetric_log", "symmetric_power"]
