@@ -5,7 +5,10 @@ from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
+from discrepancy.transport.entropic.sinkhorn_newton_sparse import SinkhornNewtonSparse
 from discrepancy.transport.entropic.solver import EntropicSolver
+from discrepancy.transport.exact.choose import ExactSolver, NetworkSimplex
+from discrepancy.transport.exact.optimal_transport import OptimalTransport
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
@@ -17,16 +20,20 @@ __all__ = [
     "ControlVariate",
     "CustomControl",
     "EntropicSolver",
+    "ExactSolver",
     "LogSinkhorn",
     "LowerBound",
     "MapNetwork",
     "MongeGap",
     "MongeGapResult",
+    "NetworkSimplex",
     "NeuralMap",
+    "OptimalTransport",
     "RelativeEpsilon",
     "SemiDualNewton",
     "Sinkhorn",
     "SinkhornDivergence",
+    "SinkhornNewtonSparse",
     "SlicedEstimate",
     "SlicedWasserstein",
     "UpperBound",
