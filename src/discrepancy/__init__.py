@@ -27,6 +27,7 @@ _EXPORTS: dict[str, str] = {
     # transport
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
+    "GaussianWasserstein": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
     # discrepancies from kernels
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn
     from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein

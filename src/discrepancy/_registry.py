@@ -19,6 +19,7 @@ _BUILT_IN: dict[str, str] = {
     "energy": "discrepancy.kernel_methods:EnergyDistance",
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
+    "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
     "sinkhorn": "discrepancy.transport:Sinkhorn",
     "sinkhorn-divergence": "discrepancy.transport:SinkhornDivergence",
     "kl": "discrepancy.divergences:KL",

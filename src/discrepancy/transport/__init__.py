@@ -9,6 +9,16 @@ from discrepancy.transport.entropic.sinkhorn_newton_sparse import SinkhornNewton
 from discrepancy.transport.entropic.solver import EntropicSolver
 from discrepancy.transport.exact.choose import ExactSolver, NetworkSimplex
 from discrepancy.transport.exact.optimal_transport import OptimalTransport
+from discrepancy.transport.gaussian.geometry import (
+    GaussianBarycenter,
+    GaussianMap,
+    bures_barycenter,
+    bures_exp,
+    bures_geodesic,
+    bures_log,
+    bures_wasserstein,
+)
+from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
@@ -21,6 +31,9 @@ __all__ = [
     "CustomControl",
     "EntropicSolver",
     "ExactSolver",
+    "GaussianBarycenter",
+    "GaussianMap",
+    "GaussianWasserstein",
     "LogSinkhorn",
     "LowerBound",
     "MapNetwork",
@@ -38,4 +51,9 @@ __all__ = [
     "SlicedWasserstein",
     "UpperBound",
     "Wasserstein",
+    "bures_barycenter",
+    "bures_exp",
+    "bures_geodesic",
+    "bures_log",
+    "bures_wasserstein",
 ]

@@ -1,0 +1,1 @@
+"""Transport between Gaussians: the Bures-Wasserstein distance, its maps, geodesics, barycenters and metric on covariances."""
