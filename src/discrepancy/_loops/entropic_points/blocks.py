@@ -5,12 +5,23 @@
 from __future__ import annotations
 
 import math
+from collections import namedtuple
 
 import numpy as np
 
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.exponents import GIVEN, exponents
 from discrepancy._loops.pricing.ground import MANHATTAN, from_square
+
+# The columns that a block of rows visits, side by side: their points (d, size), v and the blocks they come from.
+Near = namedtuple("Near", ["transposed", "v", "blocks", "bounds"])
+
+
+@compiled
+def no_columns(columns, tops):
+    """Room for all columns, to be filled for one block of rows after the other."""
+    d, m = columns.transposed.shape[0], columns.starts[-1]
+    return Near(np.empty((d, m)), np.empty(m), np.empty(tops.size, np.int64), np.empty(tops.size))
 
 
 @compiled
@@ -40,54 +51,83 @@ def _bounds(ground, rows, block, columns, tops, bounds):
 
 
 @compiled
-def _above(level, bounds, visited):
-    """The blocks whose bound reaches the level, in order; returns how many there are."""
+def gather(columns, values, near, count, out):
+    """out (size,) = values (m,) of the columns in the first `count` blocks of `near`; returns size."""
+    at = 0
+    for q in range(count):
+        begin, end = columns.starts[near.blocks[q]], columns.starts[near.blocks[q] + 1]
+        out[at : at + end - begin] = values[begin:end]
+        at += end - begin
+    return at
+
+
+@compiled
+def scatter_add(columns, values, near, count, out):
+    """out (m,) += values (size,) at the places of the columns in the first `count` blocks of `near`."""
+    at = 0
+    for q in range(count):
+        begin, end = columns.starts[near.blocks[q]], columns.starts[near.blocks[q] + 1]
+        for j in range(begin, end):
+            out[j] += values[at + j - begin]
+        at += end - begin
+
+
+@compiled
+def _collect(columns, v, level, near):
+    """Fill `near` with the blocks whose bound reaches the level, in order; returns how many."""
     count = 0
-    for b in range(bounds.size):
-        if bounds[b] >= level:
-            visited[count] = b
+    for b in range(near.bounds.size):
+        if near.bounds[b] >= level:
+            near.blocks[count] = b
             count += 1
+    gather(columns, v, near, count, near.v)
+    for k in range(columns.transposed.shape[0]):
+        gather(columns, columns.transposed[k], near, count, near.transposed[k])
     return count
 
 
 @compiled
-def visits(ground, rows, block, columns, v, tops, cut, given, bounds, visited, buffer):
-    """The blocks of columns where some entry of some row exceeds 2^-cut of the row's largest entry; returns how many, and
-    the share of a row's sum that the others hold at most.
-
-    The largest entry of a row is bounded below by that inside the most promising block. Given costs are visited whole.
-    """
-    if ground.metric == GIVEN or tops.size == 1 or rows.low.shape[0] == 0:
-        for b in range(tops.size):
-            visited[b] = b
-        return tops.size, 0.0
-    best = _bounds(ground, rows, block, columns, tops, bounds)
-    begin = columns.starts[best]
-    size = columns.starts[best + 1] - begin
-    level = np.inf
-    for i in range(rows.starts[block], rows.starts[block + 1]):
-        level = min(level, exponents(ground, rows, i, columns, v, begin, size, given, buffer))
-    count = _above(level - cut, bounds, visited)
-    missed = 0.0
-    if count < tops.size:
-        for b in range(tops.size):
-            if bounds[b] < level - cut:
-                missed += (columns.starts[b + 1] - columns.starts[b]) * math.exp2(max(bounds[b] - level, -1000.0))
-    return count, missed
+def _unbounded(ground, rows, tops):
+    """Whether nothing is known of where points lie, so that all blocks are visited."""
+    return ground.metric == GIVEN or tops.size == 1 or rows.low.shape[0] == 0
 
 
 @compiled
-def heavy_blocks(ground, rows, block, columns, tops, u, cut, bounds, visited):
-    """The blocks of columns where 2^(u_i + v_j - scale c_ij) may exceed 2^-cut for some row of the block; how many."""
-    if ground.metric == GIVEN or tops.size == 1 or rows.low.shape[0] == 0:
-        for b in range(tops.size):
-            visited[b] = b
-        return tops.size
-    _bounds(ground, rows, block, columns, tops, bounds)
+def near_columns(ground, rows, block, columns, v, tops, cut, given, near, buffer):
+    """Gather the blocks of columns where some entry of some row exceeds 2^-cut of the row's largest entry; returns how many, and
+    the share of a row's sum that the others hold at most.
+
+    The largest entry of a row is bounded below by that inside the most promising block.
+    """
+    if _unbounded(ground, rows, tops):
+        near.bounds[:] = 0.0
+        return _collect(columns, v, -1.0, near), 0.0
+    best = _bounds(ground, rows, block, columns, tops, near.bounds)
+    near.blocks[0] = best
+    size = gather(columns, v, near, 1, near.v)
+    for k in range(columns.transposed.shape[0]):
+        gather(columns, columns.transposed[k], near, 1, near.transposed[k])
+    level = np.inf
+    for i in range(rows.starts[block], rows.starts[block + 1]):
+        level = min(level, exponents(ground, rows.points, i, near.transposed, near.v, size, given, buffer))
+    missed = 0.0
+    for b in range(tops.size):
+        if near.bounds[b] < level - cut:
+            missed += (columns.starts[b + 1] - columns.starts[b]) * math.exp2(max(near.bounds[b] - level, -1000.0))
+    return _collect(columns, v, level - cut, near), missed
+
+
+@compiled
+def heavy_columns(ground, rows, block, columns, v, tops, u, cut, near):
+    """Gather the blocks of columns where 2^(u_i + v_j - scale c_ij) may exceed 2^-cut for some row of the block; how many."""
+    if _unbounded(ground, rows, tops):
+        near.bounds[:] = 0.0
+        return _collect(columns, v, -1.0, near)
+    _bounds(ground, rows, block, columns, tops, near.bounds)
     top = -np.inf
     for i in range(rows.starts[block], rows.starts[block + 1]):
         top = max(top, u[i])
-    return _above(-cut - top, bounds, visited)
+    return _collect(columns, v, -cut - top, near)
 
 
-__all__ = ["block_tops", "heavy_blocks", "visits"]
+__all__ = ["Near", "block_tops", "gather", "heavy_columns", "near_columns", "no_columns", "scatter_add"]

@@ -9,49 +9,50 @@ import math
 import numpy as np
 
 from discrepancy._loops.compiled import compiled
-from discrepancy._loops.entropic_points.blocks import heavy_blocks
+from discrepancy._loops.entropic_points.blocks import gather, heavy_columns, no_columns, scatter_add
 from discrepancy._loops.entropic_points.exponents import FAST
 from discrepancy._loops.entropic_points.products import plan_row
-from discrepancy._loops.pricing.ground import EUCLIDEAN, MANHATTAN, SIMD, SQUARED
+from discrepancy._loops.pricing.ground import EUCLIDEAN, MANHATTAN, SQUARED
 
 
-@compiled(fastmath=SIMD)
-def _slopes(metric, power, x, i, columns, begin, size, plan):
-    """plan[t] is multiplied by the factor w_ij of c's gradient w_ij (x_i - y_j); zero where the points coincide."""
-    if metric == SQUARED:
-        for t in range(size):
-            plan[t] *= 2.0
-        return
+@compiled(fastmath=FAST)
+def _add_square(a, y, size, out):
     for t in range(size):
-        square = 0.0
-        for k in range(x.shape[1]):
-            e = x[i, k] - columns.transposed[k, begin + t]
-            square += e * e
-        if square == 0.0:
+        e = a - y[t]
+        out[t] += e * e
+
+
+@compiled
+def _weigh(metric, power, squares, size, plan):
+    """plan[t] is multiplied by the factor w of c's gradient w (x - y); zero where the points coincide."""
+    for t in range(size):
+        if squares[t] == 0.0:
             plan[t] = 0.0
         elif metric == EUCLIDEAN:
-            plan[t] /= math.sqrt(square)
+            plan[t] /= math.sqrt(squares[t])
         else:
-            plan[t] *= power * square ** (0.5 * power - 1.0)
+            plan[t] *= power * squares[t] ** (0.5 * power - 1.0)
 
 
-@compiled(fastmath=SIMD)
-def _move(metric, a, y, begin, size, plan, out):
-    """The row's slope in one coordinate; the columns' are subtracted from out."""
+@compiled(fastmath=FAST)
+def _move(a, y, size, plan, out):
+    """The row's slope sum_t plan_t (a - y_t) in one coordinate; the columns' slopes are subtracted from out."""
     total = 0.0
-    p = y[begin : begin + size]
-    q = out[begin : begin + size]
-    if metric == MANHATTAN:
-        for t in range(size):
-            e = a - p[t]
-            w = plan[t] if e > 0.0 else (-plan[t] if e < 0.0 else 0.0)
-            total += w
-            q[t] -= w
-        return total
     for t in range(size):
-        w = plan[t] * (a - p[t])
+        w = plan[t] * (a - y[t])
         total += w
-        q[t] -= w
+        out[t] -= w
+    return total
+
+
+@compiled(fastmath=FAST)
+def _step(a, y, size, plan, out):
+    """The same with the sign of a - y_t in its place."""
+    total = 0.0
+    for t in range(size):
+        w = plan[t] if a > y[t] else (-plan[t] if a < y[t] else 0.0)
+        total += w
+        out[t] -= w
     return total
 
 
@@ -59,27 +60,29 @@ def _move(metric, a, y, begin, size, plan, out):
 def contraction(ground, rows, first, last, columns, v, tops, cut, given, u, grad_rows, grad_columns):
     """grad_rows (n, d) is written, grad_columns (d, m) added to, over the rows of blocks first to last - 1.
 
-    A coordinate or a distance that is zero has slope zero. One exponential and O(d) a visited pair; memory O(m).
+    A coordinate or a distance that is zero has slope zero. One exponential and O(d) a visited pair; memory O(m d).
     """
-    bounds, visited = np.empty(tops.size), np.empty(tops.size, np.int64)
-    buffer, ones = np.empty(columns.starts[-1]), np.ones(columns.starts[-1])
+    near = no_columns(columns, tops)
+    d, m = columns.transposed.shape
+    buffer, squares, ones, moved = np.empty(m), np.empty(m), np.ones(m), np.empty((d, m))
     for block in range(first, last):
-        count = heavy_blocks(ground, rows, block, columns, tops, u, cut, bounds, visited)
+        count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
+        size = gather(columns, v, near, count, squares)
+        moved[:, :size] = 0.0
         for i in range(rows.starts[block], rows.starts[block + 1]):
-            plan_row(ground, rows, i, columns, v, u[i], ones, count, visited, given, buffer)
-            grad_rows[i] = 0.0
-            at = 0
-            for q in range(count):
-                begin = columns.starts[visited[q]]
-                size = columns.starts[visited[q] + 1] - begin
-                plan = buffer[at : at + size]
-                if ground.metric != MANHATTAN:
-                    _slopes(ground.metric, ground.power, rows.points, i, columns, begin, size, plan)
-                for k in range(rows.points.shape[1]):
-                    grad_rows[i, k] += _move(
-                        ground.metric, rows.points[i, k], columns.transposed[k], begin, size, plan, grad_columns[k]
-                    )
-                at += size
+            plan_row(ground, rows.points, i, near, size, u[i], ones, given, buffer)
+            if ground.metric != MANHATTAN and ground.metric != SQUARED:
+                squares[:size] = 0.0
+                for k in range(d):
+                    _add_square(rows.points[i, k], near.transposed[k], size, squares)
+                _weigh(ground.metric, ground.power, squares, size, buffer)
+            for k in range(d):
+                if ground.metric == MANHATTAN:
+                    grad_rows[i, k] = _step(rows.points[i, k], near.transposed[k], size, buffer, moved[k])
+                else:
+                    grad_rows[i, k] = _move(rows.points[i, k], near.transposed[k], size, buffer, moved[k])
+        for k in range(d):
+            scatter_add(columns, moved[k], near, count, grad_columns[k])
 
 
 __all__ = ["contraction"]

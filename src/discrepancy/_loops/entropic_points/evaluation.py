@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from discrepancy._loops.compiled import compiled
-from discrepancy._loops.entropic_points.blocks import visits
+from discrepancy._loops.entropic_points.blocks import near_columns, no_columns, scatter_add
 from discrepancy._loops.entropic_points.exponents import FAST, exponents
 from discrepancy._loops.exponential import exp2_double
 
@@ -26,12 +26,12 @@ def _powers(buffer, size, top):
 
 
 @compiled(fastmath=FAST)
-def _add(buffer, at, size, weight, share, sums, squares, begin):
-    """sums_j += weight e_j and squares_j += weight share e_j^2 over one block."""
+def _add(buffer, size, weight, share, sums, squares):
+    """sums += weight e and squares += weight share e^2."""
     for t in range(size):
-        w = weight * buffer[at + t]
-        sums[begin + t] += w
-        squares[begin + t] += w * (share * buffer[at + t])
+        w = weight * buffer[t]
+        sums[t] += w
+        squares[t] += w * (share * buffer[t])
 
 
 @compiled
@@ -40,33 +40,32 @@ def soft_minima(ground, rows, first, last, columns, v, tops, cut, given, weights
     sums_j += a_i Q_ij and squares_j += a_i Q_ij^2, with Q_ij the row's shares, which sum to one.
 
     Skips blocks of columns whose entries are below 2^-cut of the row's largest. Returns the pairs visited, and the largest share
-    of a row's sum that can have been skipped. One exponential a visited pair; memory O(m).
+    of a row's sum that can have been skipped. One exponential a visited pair; memory O(m d).
     """
-    m = columns.starts[-1]
-    bounds, visited = np.empty(tops.size), np.empty(tops.size, np.int64)
+    near = no_columns(columns, tops)
+    m, summed = columns.starts[-1], sums.size > 0
     buffer = np.empty(m)
+    near_sums, near_squares = np.zeros(m), np.zeros(m)
     pairs, worst = 0, 0.0
     for block in range(first, last):
-        count, missed = visits(ground, rows, block, columns, v, tops, cut, given, bounds, visited, buffer)
+        count, missed = near_columns(ground, rows, block, columns, v, tops, cut, given, near, buffer)
         worst = max(worst, missed)
+        size = 0
+        for q in range(count):
+            size += columns.starts[near.blocks[q] + 1] - columns.starts[near.blocks[q]]
+        if summed:
+            near_sums[:size] = 0.0
+            near_squares[:size] = 0.0
         for i in range(rows.starts[block], rows.starts[block + 1]):
-            at, top = 0, -1e300
-            for q in range(count):
-                begin = columns.starts[visited[q]]
-                size = columns.starts[visited[q] + 1] - begin
-                top = max(top, exponents(ground, rows, i, columns, v, begin, size, given, buffer[at : at + size]))
-                at += size
-            total = _powers(buffer, at, top)
-            pairs += at
+            top = exponents(ground, rows.points, i, near.transposed, near.v, size, given, buffer)
+            total = _powers(buffer, size, top)
             logs[i] = top + math.log2(total)
-            if sums.size == 0 or weights[i] == 0.0:
-                continue
-            at = 0
-            for q in range(count):
-                begin = columns.starts[visited[q]]
-                size = columns.starts[visited[q] + 1] - begin
-                _add(buffer, at, size, weights[i] / total, 1.0 / total, sums, squares, begin)
-                at += size
+            pairs += size
+            if summed and weights[i] > 0.0:
+                _add(buffer, size, weights[i] / total, 1.0 / total, near_sums, near_squares)
+        if summed:
+            scatter_add(columns, near_sums, near, count, sums)
+            scatter_add(columns, near_squares, near, count, squares)
     return pairs, worst
 
 

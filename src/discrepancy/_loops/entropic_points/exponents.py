@@ -1,4 +1,4 @@
-"""The exponents of one row against a range of columns, in base 2: v_j - s c(x_i, y_j)."""
+"""The exponents of one row against the columns at hand, in base 2: v_j - s c(x_i, y_j)."""
 
 # pyright: reportIndexIssue=false, reportArgumentType=false
 
@@ -26,54 +26,66 @@ Tile = namedtuple("Tile", ["costs", "first"])
 
 
 @compiled(fastmath=FAST)
-def _squares(x, i, yt, v, begin, size, scale, out):
-    """Exponents under |x - y|^2 in up to three dimensions, in one loop; returns the largest."""
+def _given(costs, v, scale, size, out):
     top = -1e300
-    w, p = v[begin : begin + size], yt[0, begin : begin + size]
-    a = x[i, 0]
-    if x.shape[1] == 1:
-        for t in range(size):
-            d = a - p[t]
-            e = w[t] - scale * (d * d)
-            out[t] = e
-            top = max(top, e)
-        return top
-    b, q = x[i, 1], yt[1, begin : begin + size]
-    if x.shape[1] == 2:
-        for t in range(size):
-            d, f = a - p[t], b - q[t]
-            e = w[t] - scale * (d * d + f * f)
-            out[t] = e
-            top = max(top, e)
-        return top
-    c, r = x[i, 2], yt[2, begin : begin + size]
     for t in range(size):
-        d, f, g = a - p[t], b - q[t], c - r[t]
-        e = w[t] - scale * (d * d + f * f + g * g)
+        e = v[t] - scale * costs[t]
         out[t] = e
         top = max(top, e)
     return top
 
 
 @compiled(fastmath=FAST)
-def exponents(ground, rows, i, columns, v, begin, size, given, out):
-    """out[t] = v_j - scale c(x_i, y_j) for j = begin + t, t < size; returns the largest. O(size d)."""
-    if ground.metric == SQUARED and rows.points.shape[1] <= 3:
-        return _squares(rows.points, i, columns.transposed, v, begin, size, ground.scale, out)
-    top, scale, w = -1e300, ground.scale, v[begin : begin + size]
-    if ground.metric == GIVEN:
-        c = given.costs[i - given.first, begin : begin + size]
-        for t in range(size):
-            e = w[t] - scale * c[t]
-            out[t] = e
-            top = max(top, e)
-        return top
-    tile(ground.metric, ground.power, rows.points, i, columns.transposed, begin, size, out)
+def _line(a, p, v, scale, size, out):
+    top = -1e300
     for t in range(size):
-        e = w[t] - scale * out[t]
+        d = a - p[t]
+        e = v[t] - scale * (d * d)
         out[t] = e
         top = max(top, e)
     return top
+
+
+@compiled(fastmath=FAST)
+def _plane(a, b, p, q, v, scale, size, out):
+    top = -1e300
+    for t in range(size):
+        d, f = a - p[t], b - q[t]
+        e = v[t] - scale * (d * d + f * f)
+        out[t] = e
+        top = max(top, e)
+    return top
+
+
+@compiled(fastmath=FAST)
+def _space(a, b, c, p, q, r, v, scale, size, out):
+    top = -1e300
+    for t in range(size):
+        d, f, g = a - p[t], b - q[t], c - r[t]
+        e = v[t] - scale * (d * d + f * f + g * g)
+        out[t] = e
+        top = max(top, e)
+    return top
+
+
+@compiled
+def exponents(ground, x, i, yt, v, size, given, out):
+    """out[t] = v[t] - scale c(x_i, y_t) for t < size, y given transposed as yt (d, size); returns the largest. O(size d).
+
+    |x - y|^2 in up to three dimensions takes one loop; other costs are written first, then turned into exponents.
+    """
+    if ground.metric == GIVEN:
+        return _given(given.costs[i - given.first], v, ground.scale, size, out)
+    if ground.metric == SQUARED and x.shape[1] == 1:
+        return _line(x[i, 0], yt[0], v, ground.scale, size, out)
+    if ground.metric == SQUARED and x.shape[1] == 2:
+        return _plane(x[i, 0], x[i, 1], yt[0], yt[1], v, ground.scale, size, out)
+    if ground.metric == SQUARED and x.shape[1] == 3:
+        return _space(x[i, 0], x[i, 1], x[i, 2], yt[0], yt[1], yt[2], v, ground.scale, size, out)
+    for begin in range(0, size, 512):  # a piece of costs stays in the innermost cache while coordinates are added up
+        piece = min(512, size - begin)
+        tile(ground.metric, ground.power, x, i, yt, begin, piece, out[begin : begin + piece])
+    return _given(out, v, ground.scale, size, out)
 
 
 __all__ = ["FAST", "GIVEN", "Cloud", "Ground", "Tile", "exponents"]

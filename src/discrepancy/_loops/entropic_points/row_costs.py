@@ -15,7 +15,7 @@ def row_costs(ground, rows, first, last, columns, given, weights, out):
     """out[i] = -scale sum_j weights_j c(x_i, y_j) for the rows of blocks first to last - 1; O(d) a pair, memory O(m)."""
     buffer, zeros = np.empty(columns.starts[-1]), np.zeros(columns.starts[-1])
     for i in range(rows.starts[first], rows.starts[last]):
-        exponents(ground, rows, i, columns, zeros, 0, columns.starts[-1], given, buffer)
+        exponents(ground, rows.points, i, columns.transposed, zeros, columns.starts[-1], given, buffer)
         total = 0.0
         for j in range(columns.starts[-1]):
             total += weights[j] * buffer[j]
