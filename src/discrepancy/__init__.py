@@ -25,6 +25,7 @@ _EXPORTS: dict[str, str] = {
     "OptionError": "comparison.errors",
     "register": "_registry",
     # transport
+    "OptimalTransport": "transport",
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
     "GaussianWasserstein": "transport",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
+    from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import Sinkhorn as Sinkhorn
     from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein

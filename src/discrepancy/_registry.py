@@ -17,6 +17,7 @@ from typing import Any
 _BUILT_IN: dict[str, str] = {
     "mmd": "discrepancy.kernel_methods:MMD",
     "energy": "discrepancy.kernel_methods:EnergyDistance",
+    "optimal-transport": "discrepancy.transport:OptimalTransport",
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",

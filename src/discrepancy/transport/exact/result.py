@@ -1,0 +1,148 @@
+"""From the solver's solutions to a `TransportResult`: certified once more, from the costs of the plan, the rest on demand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from discrepancy._results import Outcome, TransportResult
+from discrepancy.costs import Cost
+from discrepancy.transport.exact.extension import barycentric_map, conjugate_potentials
+from discrepancy.transport.exact.gradient import Entries
+from discrepancy.transport.exact.solution import Basis, ExactSolution
+
+# What an optimum may show for a gap, relative to the size of its terms, and for an L1 marginal error: far above rounding
+# (1e-14), below anything that a user could take for a different plan.
+_CERTIFIED = 1e-9
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A batch of solved problems: their solutions, the entries of the plans, potentials f (B, n), g (B, m) and weights a (B, n),
+    b (B, m) in float64.
+
+    Potentials are shifted so that <a, f> = <b, g>, as those of the entropic problem are.
+    """
+
+    solutions: Sequence[ExactSolution]
+    entries: Entries
+    f: Tensor
+    g: Tensor
+    a: Tensor
+    b: Tensor
+
+    @classmethod
+    def of(cls, solutions: Sequence[ExactSolution], a: np.ndarray, b: np.ndarray) -> Solved:
+        """The batch of solutions with weights a (B, n), b (B, m)."""
+        f, g = np.stack([s.f for s in solutions]), np.stack([s.g for s in solutions])
+        shift = (_mean(b, g) - _mean(a, f))[:, None] / 2
+        return cls(solutions, Entries.of(solutions), *(torch.from_numpy(t) for t in (f + shift, g - shift, a, b)))
+
+    def certified(self, costs: Tensor) -> Certificate:
+        """Primal, dual and marginals of the batch, from the costs (k,) of the entries in float64."""
+        entries, size = self.entries, len(self.solutions)
+        weighted = entries.mass * costs.detach()
+        primal = torch.zeros(size, dtype=torch.float64).index_add(0, entries.problem, weighted)
+        scale = torch.zeros(size, dtype=torch.float64).index_add(0, entries.problem, weighted.abs())
+        scale = scale + torch.from_numpy(
+            _mean(self.a.numpy(), self.f.abs().numpy()) + _mean(self.b.numpy(), self.g.abs().numpy())
+        )
+        dual = torch.from_numpy(_mean(self.a.numpy(), self.f.numpy()) + _mean(self.b.numpy(), self.g.numpy()))
+        gap, error = primal - dual, self.marginal_error()
+        outcome = next((s.outcome for s in self.solutions if not s.outcome.ok), self.solutions[0].outcome)
+        if outcome.ok and (bool((gap.abs() > _CERTIFIED * scale).any()) or bool((error > _CERTIFIED).any())):
+            outcome = Outcome.EXHAUSTED
+        return Certificate(primal, gap, error, outcome)
+
+    def marginal_error(self) -> Tensor:
+        """The L1 error (B,) of both marginals."""
+        entries = self.entries
+        error = _marginal_error(entries.problem, entries.row, entries.mass, self.a)
+        return error + _marginal_error(entries.problem, entries.column, entries.mass, self.b)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """<P, C> (B,), primal minus dual (B,) in units of the cost, the L1 error of both marginals (B,), and how it ended: not
+    converged where the gap is more than rounding."""
+
+    cost: Tensor
+    gap: Tensor
+    marginal_error: Tensor
+    outcome: Outcome
+
+
+def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """sum_i w_i v_i along the rows, where a weight of zero silences an infinite value."""
+    with np.errstate(invalid="ignore"):
+        return np.where(weights > 0, weights * values, 0.0).sum(-1)
+
+
+def _marginal_error(problem: Tensor, index: Tensor, mass: Tensor, weights: Tensor) -> Tensor:
+    size, n = weights.shape
+    sums = torch.zeros(size * n, dtype=torch.float64).index_add(0, problem * n + index, mass)
+    return (sums.reshape(size, n) - weights).abs().sum(-1)
+
+
+def transport_result(
+    solved: Solved,
+    certificate: Certificate,
+    value: Tensor,
+    batch: torch.Size,
+    dtype: torch.dtype,
+    points: tuple[Tensor, Tensor, Cost] | None,
+    *,
+    potentials: bool = True,
+) -> TransportResult:
+    """The result of a batch of problems between points x (B, n, d), y (B, m, d) under a cost, or on cost matrices (None).
+
+    potentials=False: the problem has none (a bottleneck), and its result starts no other.
+    """
+    entries = solved.entries
+    shape = (*batch, solved.a.shape[1], solved.b.shape[1])
+
+    def shaped(t: Tensor) -> Tensor:
+        return t.to(dtype).reshape((*batch, *t.shape[1:]))
+
+    def plan() -> Tensor:
+        where = torch.unravel_index(entries.problem, tuple(batch)) if batch else ()
+        index = torch.stack([*where, entries.row, entries.column])
+        return torch.sparse_coo_tensor(index, entries.mass.to(dtype), shape).coalesce()
+
+    def apply(v: Tensor) -> Tensor:
+        if v.ndim < 2 or v.shape[-2] != shape[-1]:
+            raise ValueError(f"apply takes v of shape (..., {shape[-1]}, k), got {tuple(v.shape)}")
+        columns = v.expand(*batch, *v.shape[-2:]).reshape(-1, v.shape[-1]).double()
+        pieces = columns[entries.problem * shape[-1] + entries.column] * entries.mass[:, None]
+        total = torch.zeros(math.prod(shape[:-1]), v.shape[-1], dtype=torch.float64)
+        total = total.index_add(0, entries.problem * shape[-2] + entries.row, pieces)
+        return total.to(v.dtype).reshape(*shape[:-1], v.shape[-1])
+
+    bases: tuple[Basis | None, ...] = tuple(s.basis for s in solved.solutions)
+    return TransportResult(
+        value=value,
+        cost=shaped(certificate.cost),
+        f=shaped(solved.f) if potentials else None,
+        g=shaped(solved.g) if potentials else None,
+        marginal_error=certificate.marginal_error.reshape(batch),
+        dual_gap=certificate.gap.reshape(batch),
+        iterations=max(s.pivots for s in solved.solutions),
+        epsilon=0.0,
+        outcome=certificate.outcome,
+        rungs=tuple(dict.fromkeys(rung for s in solved.solutions for rung in s.rungs)),
+        _plan=plan,
+        _apply=apply,
+        _map=None if points is None else lambda: barycentric_map(points[0], points[1], entries, points[2]),
+        _functions=None
+        if points is None or not potentials
+        else lambda: conjugate_potentials(points[0], points[1], solved.f, solved.g, points[2]),
+        _basis=None if any(basis is None for basis in bases) else bases,
+    )
+
+
+__all__ = ["Certificate", "Solved", "transport_result"]
