@@ -97,10 +97,28 @@ class _SquaredBures(torch.autograd.Function):
 
 
 def covariance_distance(S: Tensor, R: Tensor) -> Tensor:
-    """The squared distance without gradient: exactly symmetric, exactly zero at equality."""
+    """The squared distance without gradient: exactly symmetric, exactly zero at equality.
+
+    The trace form, a third of the work, answers for pairs that are well conditioned and well apart, where it loses at most a
+    quarter of the digits; the factors answer for the rest.
+    """
     first = _precedes(S, R)[..., None, None]
-    value = squared_distance(factor(torch.where(first, S, R)), factor(torch.where(first, R, S)))
+    S, R = torch.where(first, S, R), torch.where(first, R, S)
+    value, trusted = _trace_form(S, R)
+    if not bool(trusted.all()):
+        rest = ~trusted
+        value = value.masked_scatter(rest, squared_distance(factor(S[rest]), factor(R[rest])))
     return torch.where((S == R).flatten(-2).all(-1), torch.zeros_like(value), value)
+
+
+def _trace_form(S: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    """tr S + tr R - 2 tr (S^1/2 R S^1/2)^1/2 by Cholesky, and where cancellation and small eigenvalues do it no harm."""
+    lower, info = torch.linalg.cholesky_ex(S)
+    squares = torch.linalg.eigvalsh(lower.mT @ R @ lower)
+    total = (S + R).diagonal(dim1=-2, dim2=-1).sum(-1)
+    value = total - 2 * squares.clamp_min(0).sqrt().sum(-1)
+    eps = torch.finfo(S.dtype).eps
+    return value, (info == 0) & (squares[..., 0] > eps**0.5 * squares[..., -1]) & (value > eps**0.25 * total)
 
 
 def _precedes(S: Tensor, R: Tensor) -> Tensor:

@@ -27,8 +27,9 @@ def covariance(S: Any, name: str, *, like: Tensor | None = None) -> Tensor:
             f"{name} is not symmetric: entries differ by {asymmetry:.2g} of the largest; pass (S + S.mT) / 2 if that is noise"
         )
     symmetric = (matrix + matrix.mT) / 2
-    lowest = float((torch.linalg.eigvalsh(symmetric.detach())[..., 0] / size).min())
-    if lowest < -allowed:
+    slack = (2 * allowed * size)[..., None, None] * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    if bool((torch.linalg.cholesky_ex(symmetric.detach() + slack).info > 0).any()):
+        lowest = float((torch.linalg.eigvalsh(symmetric.detach())[..., 0] / size).min())
         raise ValueError(f"{name} is no covariance: an eigenvalue is {lowest:.2g} times its largest entry")
     return symmetric
 
