@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discrepancy._results import Estimate, Result, TransportResult
-from discrepancy._validate import SamplePair, paired_rows, sample, sample_pair
+from discrepancy._validate import SamplePair, paired_rows, sample, sample_lists, sample_pair
 
 PooledStatistic = Callable[[Float[Tensor, "r n"], Float[Tensor, "r n"]], Float[Tensor, " r"]]
 
@@ -34,6 +34,7 @@ class Claims:
                           statistic of such a D depends on (A, B) through A - B only, and takes signed rows.
     random                the value depends on a generator
     dimension             the only dimension that it takes, or None
+    any_mass              weights may have any positive sum, not one only
     """
 
     symmetric: bool = True
@@ -45,6 +46,7 @@ class Claims:
     norm_power: int | None = None
     random: bool = False
     dimension: int | None = None
+    any_mass: bool = False
 
 
 class Discrepancy(ABC):
@@ -63,9 +65,13 @@ class Discrepancy(ABC):
         """The discrepancy between two samples.
 
         x (..., n, d) and y (..., m, d) are samples of one space, a (..., n) and b (..., m) their weights (equal where
-        omitted). Returns a tensor of the batch shape (...), differentiable in all four.
+        omitted). Returns a tensor of the batch shape (...), differentiable in all four. Samples of different sizes come as lists
+        of K arrays (n_k, d), weights then as lists of K vectors or None; the values are (K,), one pair after the other.
         """
-        return self._value(self._checked(x, y, a, b), generator)
+        pairs = sample_lists(x, y, a, b)
+        if pairs is None:
+            return self._value(self._checked(x, y, a, b), generator)
+        return torch.stack([self(*pair, generator=generator) for pair in pairs])
 
     def solve(
         self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None

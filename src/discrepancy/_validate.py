@@ -55,6 +55,12 @@ def as_tensor(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
     """
     if not isinstance(x, Tensor):
         x = _numpy_from_frame(x)
+        if _is_ragged(x):
+            sizes = ", ".join(str(tuple(v.shape)) for v in x[:3])
+            raise ValueError(
+                f"{name} is a list of samples of different sizes ({sizes}{', ...' if len(x) > 3 else ''}): "
+                "only the value, D(xs, ys), takes such lists; call this once for each pair"
+            )
         if isinstance(x, list | tuple) and any(isinstance(v, Tensor) for v in x):
             x = torch.stack([torch.as_tensor(v) for v in x])
         else:
@@ -77,6 +83,35 @@ def as_tensor(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
     if not x.is_floating_point():
         return x.to(like.dtype if like is not None else torch.get_default_dtype())
     return x
+
+
+def _is_ragged(x: Any) -> bool:
+    """Whether x is a list of tensors or arrays of two dimensions whose sizes differ, so that they make no one tensor."""
+    if not isinstance(x, list | tuple) or not x or not all(isinstance(v, Tensor | np.ndarray) and v.ndim == 2 for v in x):
+        return False
+    return any(v.shape != x[0].shape for v in x)
+
+
+def sample_lists(x: Any, y: Any, a: Any, b: Any) -> list[tuple[Any, Any, Any, Any]] | None:
+    """The pairs of two lists of samples of different sizes, with their weights; None where both sides make one tensor each.
+
+    A side that is a single sample (n, d), or one weight vector, serves all pairs. Raises ValueError for lists of different
+    lengths.
+    """
+    if not (_is_ragged(x) or _is_ragged(y)):
+        return None
+    count = len(x) if _is_ragged(x) else len(y)
+
+    def spread(value: Any, name: str, single: int) -> list[Any]:
+        """One entry a pair: of a list or a batch its entries, of anything with `single` dimensions (or None) copies."""
+        if value is None or getattr(value, "ndim", None) == single:
+            return [value] * count
+        if not isinstance(value, list | tuple | Tensor | np.ndarray) or len(value) != count:
+            got = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+            raise ValueError(f"{name} must be a list of {count}, one for each pair of samples, got {got}")
+        return list(value)
+
+    return list(zip(spread(x, "x", 2), spread(y, "y", 2), spread(a, "a", 1), spread(b, "b", 1), strict=True))
 
 
 def require_finite(x: Tensor, name: str) -> None:

@@ -54,6 +54,8 @@ class Solved:
         )
         dual = torch.from_numpy(_mean(self.a.numpy(), self.f.numpy()) + _mean(self.b.numpy(), self.g.numpy()))
         gap, error = primal - dual, self.marginal_error()
+        # The two sums round by about 1e-16 a term: a gap below zero by so little is one of zero.
+        gap = torch.where((gap < 0) & (gap > -1e-13 * scale), torch.zeros_like(gap), gap)
         outcome = next((s.outcome for s in self.solutions if not s.outcome.ok), self.solutions[0].outcome)
         if outcome.ok and (bool((gap.abs() > _CERTIFIED * scale).any()) or bool((error > _CERTIFIED).any())):
             outcome = Outcome.EXHAUSTED
