@@ -35,11 +35,11 @@ def _weigh(metric, power, squares, size, plan):
 
 
 @compiled(fastmath=FAST)
-def _move(a, y, size, plan, out):
-    """The row's slope sum_t plan_t (a - y_t) in one coordinate; the columns' slopes are subtracted from out."""
+def _move(a, y, size, plan, factor, out):
+    """The row's slope factor sum_t plan_t (a - y_t) in one coordinate; the columns' slopes are subtracted from out."""
     total = 0.0
     for t in range(size):
-        w = plan[t] * (a - y[t])
+        w = factor * plan[t] * (a - y[t])
         total += w
         out[t] -= w
     return total
@@ -64,6 +64,7 @@ def contraction(ground, rows, first, last, columns, v, tops, cut, given, u, grad
     """
     near = no_columns(columns, tops)
     d, m = columns.transposed.shape
+    factor = 2.0 if ground.metric == SQUARED else 1.0
     buffer, squares, ones, moved = np.empty(m), np.empty(m), np.ones(m), np.empty((d, m))
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
@@ -80,7 +81,7 @@ def contraction(ground, rows, first, last, columns, v, tops, cut, given, u, grad
                 if ground.metric == MANHATTAN:
                     grad_rows[i, k] = _step(rows.points[i, k], near.transposed[k], size, buffer, moved[k])
                 else:
-                    grad_rows[i, k] = _move(rows.points[i, k], near.transposed[k], size, buffer, moved[k])
+                    grad_rows[i, k] = _move(rows.points[i, k], near.transposed[k], size, buffer, factor, moved[k])
         for k in range(d):
             scatter_add(columns, moved[k], near, count, grad_columns[k])
 

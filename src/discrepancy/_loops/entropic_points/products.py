@@ -105,4 +105,17 @@ def row_products(ground, rows, first, last, columns, v, tops, cut, given, u, p, 
                 out[i, k] = _dot(buffer, size, near_p[k])
 
 
-__all__ = ["marginals", "normal_product", "plan_row", "row_products"]
+@compiled(fastmath=FAST)
+def _tile_row(costs, u, v, scale):
+    for t in range(v.size):
+        costs[t] = exp2_double(u + v[t] - scale * costs[t])
+
+
+@compiled
+def plan_tile(costs, first, last, u, v, scale):
+    """Rows first to last - 1 of a tile of costs (rows, m) become the plan's entries 2^(u_i + v_j - scale c_ij), in place."""
+    for i in range(first, last):
+        _tile_row(costs[i], u[i], v, scale)
+
+
+__all__ = ["marginals", "normal_product", "plan_row", "plan_tile", "row_products"]

@@ -12,20 +12,39 @@ import torch
 from torch import Tensor
 
 from discrepancy.costs import Cost
+from discrepancy.transport.entropic.implicit import ImplicitPlan
+from discrepancy.transport.entropic.pair_costs import PointCosts
+from discrepancy.transport.entropic.second_order import smooth_slopes
+
+# Pairs of a problem from which one compiled pass beats a few passes of torch.
+_FUSED = 1 << 18
 
 
 @dataclass(frozen=True)
 class Dual:
-    """Fixed potentials f (B, n), g (B, m), epsilon (B,), the cost and the bytes that a block may take."""
+    """Fixed potentials f (B, n), g (B, m), epsilon (B,), the cost, the bytes that a block may take, and those that a second
+    derivative may hold."""
 
     f: Tensor
     g: Tensor
     epsilon: Tensor
     cost: Cost
     budget: int
+    keep: int = 1 << 29
+
+    def smooth_slopes(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+        """The gradients in x, y, a, b as differentiable tensors (implicit differentiation), for second derivatives."""
+        costs = PointCosts(self.cost, self.budget)
+        return smooth_slopes(ImplicitPlan.at(costs, (x, y), a, b, self.epsilon, self.f, self.g, self.keep))
 
     def contract(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of sum_ij P_ij c(x_i, y_j) in x and y at fixed plan, in float64."""
+        """The gradients of sum_ij P_ij c(x_i, y_j) in x and y at fixed plan, in float64; compiled for large problems on the CPU."""
+        if x.device.type == "cpu" and x.shape[-2] * y.shape[-2] >= _FUSED:
+            from discrepancy.transport.entropic.streamed.gradient import fused_contraction
+
+            problems = zip(x, y, a, b, self.f, self.g, self.epsilon.tolist(), strict=True)
+            slopes = [fused_contraction(*problem, self.cost) for problem in problems]
+            return torch.stack([s[0] for s in slopes]), torch.stack([s[1] for s in slopes])
         x, y, a, b = (t.detach().double() for t in (x, y, a, b))
         gx, gy = torch.zeros_like(x), torch.zeros_like(y)
         step = self.cost.block_size(x.shape[0] * y.shape[1], x.shape[-1], self.budget, 16)
@@ -51,12 +70,14 @@ class _EntropicValue(torch.autograd.Function):
         return (a.double() * dual.f).sum(-1) + (b.double() * dual.g).sum(-1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[override]
         x, y, a, b = ctx.saved_tensors
         dual, need = ctx.dual, ctx.needs_input_grad
-        gx, gy = dual.contract(x, y, a, b) if need[0] or need[1] else (None, None)
-        slopes = (gx, gy, dual.f, dual.g)
+        if torch.is_grad_enabled():  # create_graph=True: the same gradient as a function that has derivatives itself
+            slopes = dual.smooth_slopes(x, y, a, b)
+        else:
+            gx, gy = dual.contract(x, y, a, b) if need[0] or need[1] else (None, None)
+            slopes = (gx, gy, dual.f, dual.g)
         return (*(_scaled(s, grad, like) if n else None for s, n, like in zip(slopes, need, (x, y, a, b))), None)
 
 
@@ -75,10 +96,11 @@ class _DebiasedValue(torch.autograd.Function):
         return value.clamp_min(0) if clamp else value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[override]
         x, y, a, b = ctx.saved_tensors
         (cross, self_x, self_y), need = ctx.duals, ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            return (*_smooth_debiased(grad, x, y, a, b, *ctx.duals), None, None, None, None)
         gx, gy = cross.contract(x, y, a, b) if need[0] or need[1] else (None, None)
         if gx is not None and need[0]:
             gx = gx - _self_gradient(self_x, x, a)
@@ -87,6 +109,17 @@ class _DebiasedValue(torch.autograd.Function):
         slopes = (gx, gy, *ctx.slopes)
         out = (_scaled(s, grad, like) if n else None for s, n, like in zip(slopes, need, (x, y, a, b)))
         return (*out, None, None, None, None)
+
+
+def _smooth_debiased(
+    grad: Tensor, x: Tensor, y: Tensor, a: Tensor, b: Tensor, cross: Dual, self_x: Dual, self_y: Dual
+) -> list[Tensor]:
+    """The gradients of the divergence in x, y, a, b as differentiable tensors."""
+    gx, gy, f, g = cross.smooth_slopes(x, y, a, b)
+    own_x, other_x, p, q = self_x.smooth_slopes(x, x, a, a)
+    own_y, other_y, r, s = self_y.smooth_slopes(y, y, b, b)
+    slopes = (gx - (own_x + other_x) / 2, gy - (own_y + other_y) / 2, f - (p + q) / 2, g - (r + s) / 2)
+    return [_scaled(slope, grad, like) for slope, like in zip(slopes, (x, y, a, b), strict=True)]
 
 
 def _self_gradient(dual: Dual, x: Tensor, a: Tensor) -> Tensor:

@@ -129,12 +129,34 @@ class Problem:
 
 
 class MatrixProblem(Problem):
-    """A problem whose cost matrices (B, n, m) are given."""
+    """A problem whose cost matrices (B, n, m) are given; +inf forbids a pair."""
 
     def __init__(self, cost: Tensor, a: Tensor, b: Tensor, dtype: torch.dtype) -> None:
-        """Keep the cost in float64."""
+        """Keep the cost in float64; it may be shared with the caller, and is never written to."""
         super().__init__(a, b, dtype)
-        self.cost = cost.detach().double()
+        self.cost = cost.detach().double().contiguous()
+        self._mean: Tensor | None = None
+        self._forbids = False
+
+    @property
+    def forbids(self) -> bool:
+        """Whether a pair is forbidden."""
+        self.mean_cost()
+        return self._forbids
+
+    def mean_cost(self) -> Tensor:
+        """sum_ij a_i b_j C_ij over the allowed pairs, divided by their a x b mass, shape (B,); computed once."""
+        if self._mean is None:
+            mean = super().mean_cost()
+            if not bool(torch.isfinite(mean).all()):  # infinite, or 0 * infinite where a weight is zero
+                self._forbids = True
+                allowed = torch.isfinite(self.cost)
+                reference = self.a[..., None] * self.b[:, None] * allowed
+                mass = reference.sum((-1, -2))
+                finite = torch.where(allowed, self.cost, torch.zeros_like(self.cost))
+                mean = (reference * finite).sum((-1, -2)) / torch.where(mass > 0, mass, torch.ones_like(mass))
+            self._mean = mean
+        return self._mean
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Views of the matrix."""
@@ -175,6 +197,10 @@ def point_problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, memory
         with torch.no_grad():
             return MatrixProblem(cost.matrix(x.detach().double(), y.detach().double()), a, b, x.dtype)
     # Small blocks are faster than few large ones: a fraction of the budget at most.
+    if x.device.type == "cpu":
+        from discrepancy.transport.entropic.streamed.problem import FusedProblem
+
+        return FusedProblem(x, y, a, b, cost, min(budget, 64 << 20), x.dtype)
     return StreamedProblem(x, y, a, b, cost, min(budget, 64 << 20), x.dtype)
 
 

@@ -74,7 +74,9 @@ def plain_cloud(points: np.ndarray | None, n: int, among: np.ndarray | None, blo
 
     order = np.arange(n) if among is None else among
     starts = np.append(np.arange(0, order.size, block), order.size).astype(np.int64)
-    inside = np.zeros((0, 0)) if points is None else np.ascontiguousarray(points[order] if among is not None else points, np.float64)
+    inside = (
+        np.zeros((0, 0)) if points is None else np.ascontiguousarray(points[order] if among is not None else points, np.float64)
+    )
     empty = np.zeros((0, starts.size - 1))
     return OrderedCloud(order, Cloud(inside, np.ascontiguousarray(inside.T), starts, empty, empty), among is None)
 

@@ -100,10 +100,10 @@ class PairedClouds:
             last = min(first + size, rows.blocks)
             start, stop = rows.cloud.starts[first], rows.cloud.starts[last]
             block = left[start:stop] if rows.whole else left[torch.from_numpy(rows.order[start:stop])]
-            yield first, last, Tile(self._fill(block, right, buffer[: stop - start]).numpy(), start)
+            yield first, last, Tile(self.costs(block, right, buffer[: stop - start]).numpy(), start)
 
-    def _fill(self, block: Tensor, right: Tensor, out: Tensor) -> Tensor:
-        """Costs of a block of rows against all columns; for x.y products |x|^2 + |y|^2 - 2 x.y about the mean of y."""
+    def costs(self, block: Tensor, right: Tensor, out: Tensor) -> Tensor:
+        """Costs of a block of rows against all columns, in `out` where they are |x|^2 + |y|^2 - 2 x.y about the mean of y."""
         if not self.products:
             with torch.no_grad():
                 return self.cost.matrix(block.double(), right.double()).contiguous()

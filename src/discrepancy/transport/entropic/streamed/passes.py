@@ -57,9 +57,7 @@ class StreamedPairs:
         light = bool((weights == 0).any())
         return Side(points, weights, every, self.clouds.cloud(points, weights) if light else every)
 
-    def _run(
-        self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False
-    ) -> None:
+    def run(self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False) -> None:
         """Call work(part number, ground, row cloud, first, last, column cloud, v, tops, tile) over all blocks of rows."""
         from discrepancy._loops.entropic_points.blocks import block_tops
 
@@ -100,7 +98,7 @@ class StreamedPairs:
                 soft_minima(ground, cloud, first, last, other, v, tops, cut, tile, weights, logs, totals[0, k], totals[1, k])
             )
 
-        self._run(rows, columns, scale, v, work, every=True)
+        self.run(rows, columns, scale, v, work, every=True)
         self.pairs += sum(p for p, _ in found)
         self.skipped = max(self.skipped, max(share for _, share in found))
         n, m = len(rows.weights), len(columns.weights)
@@ -121,7 +119,7 @@ class StreamedPairs:
         def work(k: int, ground: Any, cloud: Any, first: int, last: int, other: Any, v: np.ndarray, tops: Any, tile: Any) -> None:
             counted.append(normal_product(ground, cloud, first, last, other, v, tops, cut, tile, u, inverse, p, totals[k]))
 
-        self._run(self.left, self.right, scale, v, work)
+        self.run(self.left, self.right, scale, v, work)
         self.pairs += sum(counted)
         return across.scattered(totals.sum(0), len(self.right.weights))
 
@@ -139,7 +137,7 @@ class StreamedPairs:
                 ground, cloud, first, last, other, v, tops, EXACT_CUT, tile, u, weights, row_sums, totals[0, k], totals[1, k]
             )
 
-        self._run(self.left, self.right, scale, v, work)
+        self.run(self.left, self.right, scale, v, work)
         n, m = len(self.left.weights), len(self.right.weights)
         columns, scaled = (across.scattered(t.sum(0), m) for t in totals)
         return down.scattered(row_sums, n), columns, scaled
@@ -156,7 +154,7 @@ class StreamedPairs:
         def work(k: int, ground: Any, cloud: Any, first: int, last: int, other: Any, v: np.ndarray, tops: Any, tile: Any) -> None:
             row_products(ground, cloud, first, last, other, v, tops, EXACT_CUT, tile, u, values, out)
 
-        self._run(rows, columns, scale, v, work)
+        self.run(rows, columns, scale, v, work)
         return down.scattered(out, len(rows.weights))
 
     def mean_cost(self, a: np.ndarray, b: np.ndarray) -> float:
@@ -169,7 +167,7 @@ class StreamedPairs:
         def work(k: int, ground: Any, cloud: Any, first: int, last: int, other: Any, v: np.ndarray, tops: Any, tile: Any) -> None:
             row_costs(ground, cloud, first, last, other, tile, weights, out)
 
-        self._run(self.left, self.right, -1.0, b, work)
+        self.run(self.left, self.right, -1.0, b, work)
         return math.fsum(down.gathered(a) * out)
 
 

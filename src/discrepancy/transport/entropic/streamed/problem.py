@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from discrepancy.costs import Cost
-from discrepancy.transport.entropic.problem import Problem, Rows
+from discrepancy.transport.entropic.problem import Problem, Rows, StreamedProblem
 from discrepancy.transport.entropic.streamed.passes import EXACT_CUT, PRODUCT_CUT, StreamedPairs
 
 LOG2 = math.log(2.0)
 
 
-class FusedProblem(Problem):
+class FusedProblem(StreamedProblem):
     """A batch of problems between x (B, n, d) and y (B, m, d) that forms costs again in every pass, a row at a time.
 
     Memory is linear in the points: O((n + m) d) for copies of points of few coordinates, tiles of 32 MiB for others, which are
@@ -29,7 +29,7 @@ class FusedProblem(Problem):
 
     def __init__(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, budget: int, dtype: torch.dtype) -> None:
         """Keep the points as they are, ordered copies where a pass needs them."""
-        super().__init__(a, b, dtype)
+        Problem.__init__(self, a, b, dtype)  # the parent would copy all points in float64
         self.x, self.y, self.ground = x.detach(), y.detach(), cost
         self.step = cost.block_size(y.shape[-2] * x.shape[0], x.shape[-1], budget, 8)
         self.streams = [
