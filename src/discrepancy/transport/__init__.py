@@ -1,5 +1,6 @@
 """Optimal transport between samples."""
 
+from discrepancy.transport.coupling import PairedRows, sample_coupling
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
@@ -23,9 +24,15 @@ from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
+from discrepancy.transport.unbalanced.divergence import UnbalancedSinkhornDivergence
+from discrepancy.transport.unbalanced.newton import UnbalancedNewton
+from discrepancy.transport.unbalanced.penalties import Balanced, KLPenalty, MarginalPenalty, TotalVariationPenalty
+from discrepancy.transport.unbalanced.result import UnbalancedResult
+from discrepancy.transport.unbalanced.sinkhorn import UnbalancedSinkhorn
 from discrepancy.transport.wasserstein import Wasserstein
 
 __all__ = [
+    "Balanced",
     "BothBounds",
     "ControlVariate",
     "CustomControl",
@@ -34,14 +41,17 @@ __all__ = [
     "GaussianBarycenter",
     "GaussianMap",
     "GaussianWasserstein",
+    "KLPenalty",
     "LogSinkhorn",
     "LowerBound",
     "MapNetwork",
+    "MarginalPenalty",
     "MongeGap",
     "MongeGapResult",
     "NetworkSimplex",
     "NeuralMap",
     "OptimalTransport",
+    "PairedRows",
     "RelativeEpsilon",
     "SemiDualNewton",
     "Sinkhorn",
@@ -49,6 +59,11 @@ __all__ = [
     "SinkhornNewtonSparse",
     "SlicedEstimate",
     "SlicedWasserstein",
+    "TotalVariationPenalty",
+    "UnbalancedNewton",
+    "UnbalancedResult",
+    "UnbalancedSinkhorn",
+    "UnbalancedSinkhornDivergence",
     "UpperBound",
     "Wasserstein",
     "bures_barycenter",
@@ -56,4 +71,5 @@ __all__ = [
     "bures_geodesic",
     "bures_log",
     "bures_wasserstein",
+    "sample_coupling",
 ]

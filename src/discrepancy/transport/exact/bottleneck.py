@@ -15,6 +15,7 @@ from discrepancy.costs import Cost, Euclidean
 from discrepancy.transport.exact.choose import ExactSolver, cost_matrix
 from discrepancy.transport.exact.gradient import Entries, plan_value
 from discrepancy.transport.exact.inputs import check_matrix, on_cpu, unit_masses
+from discrepancy.transport.exact.line_plan import solve_line
 from discrepancy.transport.exact.result import Certificate, Solved, transport_result
 from discrepancy.transport.exact.solution import ExactSolution
 
@@ -74,17 +75,20 @@ class _Batch:
     attained: Entries
 
 
-def _solve(distances: list[np.ndarray], a: Tensor, b: Tensor, equal: tuple[bool, bool], solver: ExactSolver) -> _Batch:
-    left, right = unit_masses(a, equal[0]), unit_masses(b, equal[1])
-    tie = 0.0 if all(equal) else float(torch.finfo(a.dtype).eps) * (a.shape[1] + b.shape[1])
-    plans = [bottleneck(D, left[k], right[k], solver, tie) for k, D in enumerate(distances)]
-    worst = [int(np.argmax(D[p.rows, p.columns])) for D, p in zip(distances, plans, strict=True)]
-    rows, columns = ([getattr(p, side)[w] for p, w in zip(plans, worst, strict=True)] for side in ("rows", "columns"))
+def _batch(plans: list[ExactSolution], distances: list[np.ndarray], a: np.ndarray, b: np.ndarray) -> _Batch:
+    """Plans with the distances of their entries."""
+    worst = [int(np.argmax(d)) for d in distances]
+    rows, columns = ([int(getattr(p, side)[w]) for p, w in zip(plans, worst, strict=True)] for side in ("rows", "columns"))
     size = len(plans)
     attained = Entries(torch.arange(size), torch.tensor(rows), torch.tensor(columns), torch.ones(size, dtype=torch.float64))
-    f, g = torch.zeros_like(torch.from_numpy(left)), torch.zeros_like(torch.from_numpy(right))
-    solved = Solved(plans, Entries.of(plans), f, g, torch.from_numpy(left), torch.from_numpy(right))
+    left, right = torch.from_numpy(a), torch.from_numpy(b)
+    solved = Solved(plans, Entries.of(plans), torch.zeros_like(left), torch.zeros_like(right), left, right)
     return _Batch(solved, attained)
+
+
+def _tie(weights: Tensor, other: Tensor, uniform: bool) -> float:
+    """The mass that the weights' own rounding may shift; none where they are equal."""
+    return 0.0 if uniform else float(torch.finfo(weights.dtype).eps) * (weights.shape[-1] + other.shape[-1])
 
 
 def _points(pair: SamplePair, solver: ExactSolver) -> tuple[_Batch, Tensor]:
@@ -92,12 +96,22 @@ def _points(pair: SamplePair, solver: ExactSolver) -> tuple[_Batch, Tensor]:
     n, m, d = pair.x.shape[-2], pair.y.shape[-2], pair.x.shape[-1]
     for points, name in ((pair.x, "x"), (pair.y, "y")):
         on_cpu(points, name)
-    _check_memory(n, m, solver)
+    if d > 1:
+        _check_memory(n, m, solver)
     x, y = (t.reshape(-1, t.shape[-2], d) for t in (pair.x, pair.y))
     a, b = (w.reshape(-1, w.shape[-1]) for w in (pair.a, pair.b))
-    left, right = ([points.contiguous().numpy() for points in t.detach()] for t in (x, y))
-    distances = [cost_matrix(u, v, Euclidean()) for u, v in zip(left, right, strict=True)]
-    found = _solve(distances, a, b, (pair.uniform_a, pair.uniform_b), solver)
+    left, right = unit_masses(a, pair.uniform_a), unit_masses(b, pair.uniform_b)
+    tie = _tie(a, b, pair.uniform_a and pair.uniform_b)
+    plans, distances = [], []
+    for k in range(len(x)):
+        u, v = (t[k].detach().contiguous().numpy() for t in (x, y))
+        if d == 1:
+            plan = solve_line(u[:, 0], v[:, 0], left[k], right[k], np.inf, tie=tie)
+        else:
+            plan = bottleneck(cost_matrix(u, v, Euclidean()), left[k], right[k], solver, tie)
+        plans.append(plan)
+        distances.append(np.linalg.norm(u[plan.rows].astype(np.float64) - v[plan.columns], axis=-1))
+    found = _batch(plans, distances, left, right)
     at = found.attained
     gaps = Euclidean().pairs(x[at.problem, at.row].double(), y[at.problem, at.column].double())
     return found, plan_value(gaps, a, b, at, found.solved.f, found.solved.g)
@@ -135,7 +149,11 @@ def bottleneck_cost_result(C: Any, a: Any, b: Any, solver: ExactSolver) -> Trans
         weights(b, (*batch, m), "b", like=matrix).reshape(-1, m),
     )
     stack = matrix.reshape(-1, n, m)
-    found = _solve([D.detach().double().numpy() for D in stack], left, right, (a is None, b is None), solver)
+    masses = unit_masses(left, a is None), unit_masses(right, b is None)
+    tie = _tie(left, right, a is None and b is None)
+    distances = [D.detach().double().numpy() for D in stack]
+    plans = [bottleneck(D, masses[0][k], masses[1][k], solver, tie) for k, D in enumerate(distances)]
+    found = _batch(plans, [D[p.rows, p.columns] for D, p in zip(distances, plans, strict=True)], *masses)
     at = found.attained
     value = plan_value(stack[at.problem, at.row, at.column].double(), left, right, at, found.solved.f, found.solved.g)
     return _result(found, value, batch, matrix.dtype, None)

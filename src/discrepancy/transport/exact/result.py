@@ -114,7 +114,7 @@ def transport_result(
     def plan() -> Tensor:
         where = torch.unravel_index(entries.problem, tuple(batch)) if batch else ()
         index = torch.stack([*where, entries.row, entries.column])
-        return torch.sparse_coo_tensor(index, entries.mass.to(dtype), shape).coalesce()
+        return torch.sparse_coo_tensor(index, entries.mass.to(dtype), shape, check_invariants=True).coalesce()
 
     def apply(v: Tensor) -> Tensor:
         if v.ndim < 2 or v.shape[-2] != shape[-1]:
