@@ -147,7 +147,7 @@ def test_streaming_is_the_same_forward_and_backward(problem, kind, cost) -> None
     """With a memory budget of a few rows the cost is never whole; value, gradient, plan action and potentials agree."""
     x, y, a, b = problem
     budget = 15 * 8 * 4 * 3 / 2**30  # three rows of 15 costs
-    kept, streamed = kind(0.1, cost), kind(0.1, cost, SemiDualNewton(memory=budget))
+    kept, streamed = kind(0.1, cost, TIGHT), kind(0.1, cost, SemiDualNewton(tolerance=1e-11, memory=budget))
     found = []
     for D in (kept, streamed):
         p, w = x.clone().requires_grad_(), a.clone().requires_grad_()

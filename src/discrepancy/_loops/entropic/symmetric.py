@@ -164,9 +164,7 @@ def solve_symmetric_range(cost, a, epsilon, goal, budget, start, stop, f, errors
                 dense[i, j] = cost[k, rows[i], rows[j]]
         own[:] = 0
         found = np.empty(p)
-        errors[k] = balance_symmetric(
-            dense, plan[: p * p].reshape((p, p)), a[k][rows[:p]], epsilon[k], goal, budget, found, own
-        )
+        errors[k] = balance_symmetric(dense, plan[: p * p].reshape((p, p)), a[k][rows[:p]], epsilon[k], goal, budget, found, own)
         f[k, :] = 0.0
         for i in range(p):
             f[k, rows[i]] = found[i]

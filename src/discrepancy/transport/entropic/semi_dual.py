@@ -9,7 +9,8 @@ from torch import Tensor
 
 from discrepancy._results import Outcome
 from discrepancy._validate import positive
-from discrepancy.transport.entropic.problem import Problem, Rows
+from discrepancy.transport.entropic.kept.solve import solve_kept, solve_kept_symmetric
+from discrepancy.transport.entropic.problem import MatrixProblem, Problem, Rows
 from discrepancy.transport.entropic.solver import Potentials, default_tolerance
 
 # A change of a potential by more than this many epsilons in one step leaves the region where the quadratic model means anything.
@@ -56,6 +57,8 @@ class SemiDualNewton:
     def solve(self, problem: Problem, epsilon: Tensor, *, start: Tensor | None = None) -> Potentials:
         """The potentials for epsilon (B,); from `start` the annealing is skipped."""
         goal = self._goal(problem)
+        if isinstance(problem, MatrixProblem) and problem.cost.device.type == "cpu":
+            return solve_kept(problem, epsilon, goal, self.max_iterations, self.annealing, start)
         run = _Run(problem, self.max_iterations)
         if start is not None:
             g = run.sweep(start.double(), epsilon)
@@ -90,6 +93,8 @@ class SemiDualNewton:
     def solve_symmetric(self, problem: Problem, epsilon: Tensor) -> Potentials:
         """The potential of a measure against itself under a symmetric cost, by averaged sweeps f += w (softmin(f) - f)."""
         goal, e = self._goal(problem), epsilon[:, None]
+        if isinstance(problem, MatrixProblem) and problem.cost.device.type == "cpu":
+            return solve_kept_symmetric(problem, epsilon, goal, self.max_iterations)
         f = torch.zeros_like(problem.a)
         outcome, error, done = Outcome.ITERATION_LIMIT, torch.full_like(epsilon, torch.inf), 0
         target = f
