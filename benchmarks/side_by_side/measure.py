@@ -6,20 +6,17 @@ it is not inflated by waiting.
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import re
 import statistics
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from watching import watched
 
 Answer = tuple[Any, Any]  # the value, and its gradient in the first sample or None
 
@@ -104,26 +101,6 @@ def errors_of(case: Case, contender: Contender, answer: Answer) -> tuple[float, 
     return value, float(np.linalg.norm(slope - case.gradient) / np.linalg.norm(case.gradient))
 
 
-def _status(key: str) -> int:
-    found = re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1])
-
-
-def watched(run: Callable[[], Answer]) -> tuple[Answer, float, float]:
-    """The answer, the MB by which the resident memory rises above where it stood, at its peak, and the seconds.
-
-    Linux only: the kernel keeps the peak.
-    """
-    gc.collect()
-    # What earlier runs freed goes back to the system, so that it is counted again.
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before, start = _status("VmRSS"), time.process_time()
-    answer = run()
-    return answer, max(0.0, (_status("VmHWM") - before) / 1024), time.process_time() - start
-
-
 def measure(case: Case, budget: float) -> dict[str, Measured]:
     """Every contender of a case: one run for the error and one for memory, then interleaved repeats within `budget` seconds.
 
@@ -135,10 +112,12 @@ def measure(case: Case, budget: float) -> dict[str, Measured]:
         lasted = {}
         for contender in case.contenders:
             here = found[contender.name]
-            answer, here.memory_mb, lasted[contender.name] = watched(contender.run)
-            here.errors = errors_of(case, contender, answer)
+            seen = watched(contender.run)
+            here.memory_mb, lasted[contender.name] = seen.peak_mb, seen.processor
+            here.errors = errors_of(case, contender, seen.answer)
             if lasted[contender.name] < _LONG and not case.once:  # what was compiled or loaded at the first call is there now
-                _, here.memory_mb, lasted[contender.name] = watched(contender.run)
+                seen = watched(contender.run)
+                here.memory_mb, lasted[contender.name] = seen.peak_mb, seen.processor
         swift = [c for c in case.contenders if lasted[c.name] < _LONG and not case.once]
         for name, seconds in lasted.items():
             if name not in {c.name for c in swift}:
