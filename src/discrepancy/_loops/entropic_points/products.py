@@ -24,6 +24,18 @@ def _entries(buffer, size, u, p):
 
 
 @compiled(fastmath=FAST)
+def _entries_and_exponents(buffer, size, u):
+    """The same with the row's sum, and the sum of its entries times their terms v_j - s c_ij."""
+    total, weighted = 0.0, 0.0
+    for t in range(size):
+        w = exp2_double(u + buffer[t])
+        weighted += w * buffer[t]
+        buffer[t] = w
+        total += w
+    return total, weighted
+
+
+@compiled(fastmath=FAST)
 def _spread(buffer, size, weight, out):
     for t in range(size):
         out[t] += weight * buffer[t]
@@ -69,19 +81,21 @@ def normal_product(ground, rows, first, last, columns, v, tops, cut, given, u, i
 
 
 @compiled
-def marginals(ground, rows, first, last, columns, v, tops, cut, given, u, weights, row_sums, sums, scaled):
-    """row_sums_i = sum_j P_ij, sums_j += P_ij, scaled_j += r_i P_ij with r_i = min(1, weights_i / row_sums_i): what the
-    rounding of a plan to its marginals needs. One exponential a visited pair."""
+def marginals(ground, rows, first, last, columns, v, tops, cut, given, u, weights, row_sums, row_terms, sums, scaled):
+    """row_sums_i = sum_j P_ij, row_terms_i = sum_j P_ij (v_j - s c_ij), sums_j += P_ij, and scaled_j += r_i P_ij with
+    r_i = min(1, weights_i / row_sums_i): a plan's cost and what its rounding to its marginals needs. One exponential a
+    visited pair."""
     near = no_columns(columns, tops)
     m = columns.starts[-1]
-    buffer, ones, near_sums, near_scaled = np.empty(m), np.ones(m), np.empty(m), np.empty(m)
+    buffer, near_sums, near_scaled = np.empty(m), np.empty(m), np.empty(m)
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
-        size = gather(columns, ones, near, count, ones)
+        size = gather(columns, v, near, count, near.v)
         near_sums[:size] = 0.0
         near_scaled[:size] = 0.0
         for i in range(rows.starts[block], rows.starts[block + 1]):
-            total = plan_row(ground, rows.points, i, near, size, u[i], ones, given, buffer)
+            exponents(ground, rows.points, i, near.transposed, near.v, size, given, buffer)
+            total, row_terms[i] = _entries_and_exponents(buffer, size, u[i])
             row_sums[i] = total
             _spread(buffer, size, 1.0, near_sums)
             _spread(buffer, size, weights[i] / total if total > weights[i] else 1.0, near_scaled)

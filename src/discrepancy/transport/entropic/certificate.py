@@ -28,6 +28,13 @@ def certify(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor) -> Certific
     weights, and what is missing is added as a product. Its primal value bounds the optimum from above, the dual value of
     (f, g) from below.
     """
+    if not problem.kept:
+        from discrepancy.transport.entropic.streamed.problem import FusedProblem
+
+        if isinstance(problem, FusedProblem):
+            from discrepancy.transport.entropic.streamed.certificate import certify_fused
+
+            return Certificate(*certify_fused(problem, f, g, epsilon))
     a, b = problem.a, problem.b
     cost, columns = torch.zeros_like(epsilon), torch.zeros_like(b)
     row_sums, mass = [], torch.zeros_like(epsilon)

@@ -32,6 +32,16 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Marginals:
+    """A plan's row sums (n,) and column sums (m,), its column sums once each row is scaled down to its weight, and <P, C>."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    scaled_columns: np.ndarray
+    cost: float
+
+
+@dataclass(frozen=True)
 class Side:
     """One cloud: all of its points, and those that have weight."""
 
@@ -123,24 +133,23 @@ class StreamedPairs:
         self.pairs += sum(counted)
         return across.scattered(totals.sum(0), len(self.right.weights))
 
-    def marginals(self, u: np.ndarray, v: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Row sums (n,) and column sums (m,) of P_ij = 2^(u_i + v_j - s c_ij), and the column sums once every row is scaled
-        down to its weight."""
+    def marginals(self, u: np.ndarray, v: np.ndarray, scale: float) -> Marginals:
+        """Marginals and cost of P_ij = 2^(u_i + v_j - s c_ij)."""
         from discrepancy._loops.entropic_points.products import marginals
 
         down, across = self.left.heavy, self.right.heavy
         u, weights = down.gathered(u), down.gathered(self.left.weights)
-        row_sums, totals = np.empty(down.size), np.zeros((2, _PARTS, across.size))
+        row_sums, terms, totals = np.empty(down.size), np.empty(down.size), np.zeros((2, _PARTS, across.size))
 
         def work(k: int, ground: Any, cloud: Any, first: int, last: int, other: Any, v: np.ndarray, tops: Any, tile: Any) -> None:
-            marginals(
-                ground, cloud, first, last, other, v, tops, EXACT_CUT, tile, u, weights, row_sums, totals[0, k], totals[1, k]
-            )
+            sums, scaled = totals[0, k], totals[1, k]
+            marginals(ground, cloud, first, last, other, v, tops, EXACT_CUT, tile, u, weights, row_sums, terms, sums, scaled)
 
         self.run(self.left, self.right, scale, v, work)
+        columns, scaled = totals.sum(1)
+        cost = math.fsum(np.append(columns * across.gathered(v), -terms)) / scale
         n, m = len(self.left.weights), len(self.right.weights)
-        columns, scaled = (across.scattered(t.sum(0), m) for t in totals)
-        return down.scattered(row_sums, n), columns, scaled
+        return Marginals(down.scattered(row_sums, n), across.scattered(columns, m), across.scattered(scaled, m), cost)
 
     def row_products(self, u: np.ndarray, v: np.ndarray, scale: float, p: np.ndarray, *, transposed: bool = False) -> np.ndarray:
         """P p (n, k) for p (m, k); transposed: P^T p (m, k) for p (n, k), u then being the columns' and v the rows'."""
@@ -171,4 +180,4 @@ class StreamedPairs:
         return math.fsum(down.gathered(a) * out)
 
 
-__all__ = ["EXACT_CUT", "PRODUCT_CUT", "Evaluation", "Side", "StreamedPairs"]
+__all__ = ["EXACT_CUT", "PRODUCT_CUT", "Evaluation", "Marginals", "Side", "StreamedPairs"]

@@ -64,7 +64,7 @@ class FusedProblem(StreamedProblem):
         pairs = zip(self.streams, self.a.numpy(), self.b.numpy(), strict=True)
         return self.a.new_tensor([s.mean_cost(a, b) for s, a, b in pairs])
 
-    def _scaled(self, potential: Tensor, log_weights: Tensor, epsilon: Tensor) -> list[tuple[StreamedPairs, np.ndarray, float]]:
+    def scaled(self, potential: Tensor, log_weights: Tensor, epsilon: Tensor) -> list[tuple[StreamedPairs, np.ndarray, float]]:
         """For each problem the exponents' column terms v in base 2 (zero where the weight is zero: they are left out) and
         their scale 1 / (epsilon log 2)."""
         light = torch.isinf(log_weights)
@@ -73,18 +73,18 @@ class FusedProblem(StreamedProblem):
 
     def rows(self, g: Tensor, epsilon: Tensor) -> Tensor:
         """The soft-minimum over the columns, (B, n)."""
-        logs = [s.soft_minima(v, scale, cut=self.cut) for s, v, scale in self._scaled(g, self.log_b, epsilon)]
+        logs = [s.soft_minima(v, scale, cut=self.cut) for s, v, scale in self.scaled(g, self.log_b, epsilon)]
         return -epsilon[:, None] * LOG2 * torch.from_numpy(np.stack(logs))
 
     def columns(self, f: Tensor, epsilon: Tensor) -> Tensor:
         """The soft-minimum over the rows, (B, m)."""
-        scaled = self._scaled(f, self.log_a, epsilon)
+        scaled = self.scaled(f, self.log_a, epsilon)
         logs = [s.soft_minima(v, scale, transposed=True, cut=self.cut) for s, v, scale in scaled]
         return -epsilon[:, None] * LOG2 * torch.from_numpy(np.stack(logs))
 
     def evaluate(self, g: Tensor, epsilon: Tensor) -> Rows:
         """One pass: f, column sums, the diagonal of the Newton system and the dual value at (f, g)."""
-        scaled = self._scaled(g, self.log_b, epsilon)
+        scaled = self.scaled(g, self.log_b, epsilon)
         found = [s.evaluate(v, scale, cut=self.cut) for s, v, scale in scaled]
         self._last = [(s, -e.logs, v, scale) for (s, v, scale), e in zip(scaled, found, strict=True)]
         logs, sums, squares = (torch.from_numpy(np.stack([getattr(e, k) for e in found])) for k in ("logs", "sums", "squares"))
@@ -103,7 +103,7 @@ class FusedProblem(StreamedProblem):
 
     def apply(self, f: Tensor, g: Tensor, epsilon: Tensor, values: Tensor, *, transposed: bool = False) -> Tensor:
         """P values (B, n, k) for values (B, m, k); transposed: P^T values (B, m, k) for values (B, n, k)."""
-        left, right = self._scaled(f, self.log_a, epsilon), self._scaled(g, self.log_b, epsilon)
+        left, right = self.scaled(f, self.log_a, epsilon), self.scaled(g, self.log_b, epsilon)
         out = [
             s.row_products(v if transposed else u, u if transposed else v, scale, p, transposed=transposed)
             for (s, u, scale), (_, v, _), p in zip(left, right, values.double().numpy(), strict=True)
