@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test lint types contract check calibrate reproduce readme bench clean
+.PHONY: demo test lint types contract check calibrate reproduce readme bench bench-transport clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -57,6 +57,17 @@ $(VENV)/installed-bench: $(VENV)/installed
 
 bench: $(VENV)/installed-bench
 	$(ONE_THREAD) $(BIN)/python benchmarks/discrepancies.py
+
+# An environment of its own: the peer `wasserstein` needs NumPy below 2.
+$(VENV)-bench/installed: pyproject.toml constraints.txt
+	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(VENV)-bench/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group bench-transport
+	touch $@
+
+# BENCH="--quick" and the like: options of benchmarks/bench_transport.py
+bench-transport: $(VENV)-bench/installed
+	$(VENV)-bench/bin/python benchmarks/bench_transport.py $(BENCH)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis

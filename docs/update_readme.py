@@ -34,7 +34,9 @@ def main() -> None:
     text = filled(text, "papers", command("papers", "--markdown"))
     if "--all" in sys.argv:
         text = filled(text, "demo", demo())
-        text = filled(text, "compares", (ROOT / "benchmarks" / "results" / "README.md").read_text(encoding="utf-8"))
+        results = ROOT / "benchmarks" / "results"
+        measured = [results / "README.md", results / "transport_summary.md"]  # the second: once `make bench-transport` has run
+        text = filled(text, "compares", "\n".join(file.read_text(encoding="utf-8") for file in measured if file.exists()))
     file.write_text(text, encoding="utf-8")
 
 

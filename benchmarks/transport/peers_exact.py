@@ -1,4 +1,4 @@
-"""The peers of exact transport: POT's network simplex, wasserstein's, SciPy's and lapx's assignment; points in, cost matrix timed."""
+"""The peers of exact transport: POT, wasserstein, SciPy, lapx. They are given points, and their cost matrix is timed."""
 
 from __future__ import annotations
 

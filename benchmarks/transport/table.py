@@ -117,8 +117,8 @@ def lines(row: dict[str, Any]) -> str:
 def for_readme(rows: list[dict[str, Any]]) -> str:
     """One line a task: on how many rows we are faster, and the range of the ratios, on one thread."""
     out = [
-        "**Transport** (`make bench-transport`, [all rows](benchmarks/results/transport.md)): best peer's time over ours at equal",
-        "error, one thread.",
+        "**Transport** (`make bench-transport`, [all rows](benchmarks/results/transport.md)): best peer's time over ours at",
+        "equal error, one thread.",
         "",
         "| | rows | ratio, least - median - largest | peers |",
         "|---|---|---|---|",
