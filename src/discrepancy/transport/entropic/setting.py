@@ -59,6 +59,11 @@ class Setting:
         return cls(x, y, a, b, pair.batch, swapped, cost, solver)
 
     @property
+    def memory(self) -> int:
+        """Bytes that may be held in what is quadratic in the sample sizes."""
+        return int(self.solver.memory * 2**30)
+
+    @property
     def budget(self) -> int:
         """Bytes that a block of the backward pass may take."""
         return min(int(self.solver.memory * 2**30), 64 << 20)
@@ -74,7 +79,7 @@ class Setting:
 
     def dual(self, found: Potentials, epsilon: Tensor) -> Dual:
         """Potentials as the envelope gradient takes them."""
-        return Dual(found.f, found.g, epsilon, self.cost, self.budget)
+        return Dual(found.f, found.g, epsilon, self.cost, self.budget, self.memory // 2)
 
     def against_itself(self, x: Tensor, a: Tensor, epsilon: Tensor) -> Potentials:
         """The self problem of one side."""

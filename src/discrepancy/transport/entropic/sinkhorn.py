@@ -13,8 +13,12 @@ from discrepancy._results import TransportResult
 from discrepancy._validate import SamplePair, as_tensor, require_finite, weights
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.certificate import certify
+from discrepancy.transport.entropic.differentiable import differentiable as with_gradients
 from discrepancy.transport.entropic.envelope import entropic_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
+from discrepancy.transport.entropic.implicit import ImplicitPlan
+from discrepancy.transport.entropic.matrix_value import matrix_value
+from discrepancy.transport.entropic.pair_costs import MatrixCosts, PointCosts
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.setting import Setting
@@ -86,7 +90,8 @@ class Sinkhorn(Discrepancy):
     (detached), the potentials, the plan, its marginal error and a rigorous duality gap. Gradients in points and weights
     hold the optimal potentials fixed (envelope theorem), and epsilon too where it is chosen from the data. Potentials are
     defined for points of weight zero. Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it
-    costs are computed again in blocks, forward and backward. Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
+    costs are computed again in blocks, forward and backward. Second derivatives of the value are there, too: each product with
+    a vector solves one linear system at the optimum. Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
     """
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
@@ -136,18 +141,30 @@ class Sinkhorn(Discrepancy):
         *,
         generator: torch.Generator | None = None,
         start: TransportResult | None = None,
+        differentiable: bool = False,
     ) -> TransportResult:
         """The value (differentiable) with potentials, plan and certificate; `start`, an earlier result, is where the solver
         begins.
 
         A start is worth it where points moved little, as in a descent; annealing is then skipped.
+        differentiable: `cost`, `f`, `g`, `.plan()` and `.apply(v)` carry gradients in points and weights too, by implicit
+        differentiation: one linear solve a backward pass, for all of them together. The solver's error enters these gradients
+        at first order, divided by the plan's connectedness: ask for a tolerance to match. Their second derivatives raise
+        RuntimeError; the value's are there.
         """
         value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b), start)
-        return transport_result(problem, found, epsilon, value, setting.batch, setting.swapped)
+        result = transport_result(problem, found, epsilon, value, setting.batch, setting.swapped)
+        if not differentiable:
+            return result
+        costs, keep = PointCosts(setting.cost, setting.budget), setting.memory // 2
+        inputs = (setting.x, setting.y)
+        optimum = ImplicitPlan.at(costs, inputs, setting.a, setting.b, epsilon, found.f, found.g, keep)
+        return with_gradients(result, optimum, setting.batch, swapped=setting.swapped)
 
-    def solve_cost(self, C: Any, a: Any = None, b: Any = None) -> TransportResult:
-        """The same for a given cost matrix C (..., n, m) in place of points; the value is not differentiable.
+    def solve_cost(self, C: Any, a: Any = None, b: Any = None, *, differentiable: bool = False) -> TransportResult:
+        """The same for a given cost matrix C (..., n, m) in place of points; the value is differentiable in C, a and b.
 
+        differentiable: cost, potentials and plan are, too, as in `solve`.
         Raises ValueError for a matrix or weights that do not fit or are not finite.
         """
         matrix = as_tensor(C, "C")
@@ -157,12 +174,18 @@ class Sinkhorn(Discrepancy):
         batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
         left = weights(a, (*batch, n), "a", like=matrix).reshape(-1, n)
         right = weights(b, (*batch, m), "b", like=matrix).reshape(-1, m)
-        problem = MatrixProblem(matrix.reshape(-1, n, m), left, right, matrix.dtype)
+        costs = matrix.reshape(-1, n, m)
+        problem = MatrixProblem(costs, left, right, matrix.dtype)
         epsilon = resolve(self.epsilon, problem.mean_cost())
         found = self.solver.solve(problem, epsilon)
         found.outcome.warn(type(self).__name__)
-        value = (problem.a * found.f).sum(-1) + (problem.b * found.g).sum(-1)
-        return transport_result(problem, found, epsilon, value.to(matrix.dtype).reshape(batch), batch, False)
+        keep = int(self.solver.memory * 2**29)
+        value = matrix_value(costs, left, right, epsilon, found.f, found.g, keep)
+        result = transport_result(problem, found, epsilon, value.to(matrix.dtype).reshape(batch), batch, False)
+        if not differentiable:
+            return result
+        optimum = ImplicitPlan.at(MatrixCosts(keep), (costs,), left, right, epsilon, found.f, found.g, keep)
+        return with_gradients(result, optimum, batch, swapped=False)
 
     def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> Sinkhorn:
         """The same with epsilon fixed at the number chosen for these samples."""
