@@ -142,19 +142,23 @@ def rehang(tree, out, inner, outer, upward_arc, flow_arc, cost_arc):
 def shift(thread, potential, first, stop, amount):
     """Add `amount` to the potentials of the nodes from `first` up to `stop`, exclusive, in preorder; returns how many.
 
-    Nodes numbered in preorder are neighbours in memory: each such run is one addition to a slice.
+    Nodes numbered in preorder are neighbours in memory. Within such a run the next place is counted, not read from the thread:
+    the loads then do not wait for one another.
     """
+    u = np.int64(first)
+    halt = np.int64(stop)
     count = 0
-    u = first
-    while u != stop:
+    while u != halt:
         k = u
-        following = thread[k]
-        while following == k + 1 and following != stop:
-            k = following
-            following = thread[k]
-        for t in range(u, k + 1):
-            potential[t] += amount
-        count += k + 1 - u
+        expected = k + 1
+        following = np.int64(thread[k])
+        potential[k] += amount
+        while following == expected and expected != halt:
+            k = expected
+            expected = k + 1
+            following = np.int64(thread[k])
+            potential[k] += amount
+        count += expected - u
         u = following
     return count
 

@@ -1,0 +1,174 @@
+"""Column generation: the simplex on the few arcs of small reduced cost, and passes over the matrix for what they miss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from discrepancy.transport.exact.matrix import CostMatrix
+
+_CANDIDATES = 8  # arcs of smallest reduced cost kept for each row and for each column
+_ADDED = 4  # violating arcs added for a row and a pass
+_EVERY_PAIR = 20_000  # entries up to which all pairs are arcs from the start
+
+
+@dataclass(frozen=True)
+class Arcs:
+    """Arcs rows, columns (k,) int32 with their costs (k,) float64."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    costs: np.ndarray
+
+    def before(self, other: Arcs) -> Arcs:
+        """These arcs followed by the others."""
+        joined = (np.concatenate(pair) for pair in zip(self._all(), other._all(), strict=True))
+        return Arcs(*joined)
+
+    def chosen(self, keep: np.ndarray) -> Arcs:
+        """The arcs at a mask or an index."""
+        return Arcs(*(part[keep] for part in self._all()))
+
+    def _all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.rows, self.columns, self.costs
+
+
+@dataclass(frozen=True)
+class IntegerPlan:
+    """An optimal basic flow rows, columns, flows (k,) int64 with feasible potentials f, g; `optimal` unless pivots ran out."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+    flows: np.ndarray
+    f: np.ndarray
+    g: np.ndarray
+    pivots: int
+    rounds: int
+    optimal: bool
+
+
+Forest = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def candidate_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> Arcs:
+    """The allowed arcs of the smallest reduced costs in each row and each column, without repeats; all in a small matrix.
+
+    One pass over the matrix; k <= 8 (n + m).
+    """
+    from discrepancy._loops.simplex.smallest import smallest_in_columns, smallest_in_rows
+
+    n, m = matrix.shape
+    if n * m <= _EVERY_PAIR:
+        i, j = np.divmod(np.arange(n * m, dtype=np.int32), np.int32(m))
+    else:
+        in_row, in_column = min(_CANDIDATES, m), min(_CANDIDATES, n)
+        row_value, row_place, row_least = np.empty((n, in_row)), np.zeros((n, in_row), np.int32), np.empty(n)
+        column_value, column_place = np.full((m, in_column), np.inf), np.zeros((m, in_column), np.int32)
+        for first, block in matrix.blocks():
+            stop = first + len(block)
+            unbounded, count = np.full(len(block), np.inf), np.empty(len(block), np.int64)
+            smallest_in_rows(block, g, unbounded, row_value[first:stop], row_place[first:stop], count, row_least[first:stop])
+            smallest_in_columns(block, first, f, column_value, column_place)
+        by_row = np.arange(n, dtype=np.int64)[:, None] * m + row_place
+        by_column = column_place.astype(np.int64) * m + np.arange(m)[:, None]
+        pairs = np.unique(np.concatenate([by_row.ravel(), by_column.ravel()]))
+        i, j = (part.astype(np.int32) for part in np.divmod(pairs, m))
+    arcs = Arcs(i, j, matrix.at(i, j))
+    return arcs.chosen(np.isfinite(arcs.costs))
+
+
+def greedy_forest(arcs: Arcs, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.ndarray) -> Forest:
+    """A flow that serves all weights: arcs in the order of their reduced costs, leftovers north-west, be they forbidden."""
+    from discrepancy._loops.simplex import greedy
+
+    order = np.argsort(arcs.costs - f[arcs.rows] - g[arcs.columns], kind="stable")
+    return greedy(arcs.rows[order], arcs.columns[order], a, b)[:3]
+
+
+def violating_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> tuple[Arcs, np.ndarray]:
+    """Up to four arcs a row with the most negative reduced costs beyond rounding, and min_j c_ij - g_j of each row.
+
+    One pass over the matrix.
+    """
+    from discrepancy._loops.simplex import TOLERANCE
+    from discrepancy._loops.simplex.smallest import smallest_in_rows
+
+    n, m = matrix.shape
+    wanted = min(_ADDED, m)
+    values, places = np.empty((n, wanted)), np.zeros((n, wanted), np.int32)
+    count, least = np.empty(n, np.int64), np.empty(n)
+    bound = f - TOLERANCE * np.abs(f)
+    for first, block in matrix.blocks():
+        part = slice(first, first + len(block))
+        smallest_in_rows(block, g, bound[part], values[part], places[part], count[part], least[part])
+    found = np.arange(wanted) < count[:, None]
+    i, j = np.nonzero(found)[0].astype(np.int32), places[found]
+    costs = matrix.at(i, j)
+    # In the simplex's own order of operations: what is added here is an arc that it will take.
+    violating = (costs - f[i]) - g[j] < -TOLERANCE * np.maximum(np.abs(costs), np.abs(f[i]))
+    return Arcs(i, j, costs).chosen(violating), least
+
+
+def least_in_rows(matrix: CostMatrix, g: np.ndarray) -> np.ndarray:
+    """min_j c_ij - g_j (n,); one pass over the matrix."""
+    from discrepancy._loops.simplex.smallest import smallest_in_rows
+
+    n = matrix.shape[0]
+    least = np.empty(n)
+    for first, block in matrix.blocks():
+        r = len(block)
+        values, places, count = np.empty((r, 1)), np.empty((r, 1), np.int32), np.empty(r, np.int64)
+        # Nothing lies below -inf: only the minimum is taken.
+        smallest_in_rows(block, g, np.full(r, -np.inf), values, places, count, least[first : first + r])
+    return least
+
+
+def generate(matrix: CostMatrix, arcs: Arcs, forest: Forest, f: np.ndarray, g: np.ndarray, *, max_pivots: int) -> IntegerPlan:
+    """Pivot over `arcs` from the forest near (f, g), add the arcs that violate, and repeat until none in the matrix does.
+
+    Memory O(arcs + n + m): nothing of the matrix's size; every round reads the matrix once. The potentials returned are
+    feasible to the rounding of c: f_i = min_j c_ij - g_j.
+    """
+    from discrepancy._loops import simplex
+
+    n, m = matrix.shape
+    rows, columns, flows = forest
+    tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), f, g)
+    rounds = 0
+    while True:
+        optimal = simplex.solve_arcs(
+            tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=max_pivots - simplex.pivots(tree)
+        )
+        simplex.refresh(tree)
+        f, g = simplex.potentials(tree, n)
+        missed, least = violating_arcs(matrix, f, g)
+        rounds += 1
+        if not optimal or not len(missed.costs):
+            break
+        arcs = missed.before(arcs)
+    least[~np.isfinite(least)] = 0.0  # a row without weight whose pairs are all forbidden
+    return IntegerPlan(*simplex.plan(tree, n), least, g, simplex.pivots(tree), rounds, optimal)
+
+
+def solve_by_columns(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, *, generator: np.random.Generator) -> IntegerPlan:
+    """An optimal flow for integer weights a, b > 0 of equal total on a matrix without forbidden pairs."""
+    from discrepancy._loops.simplex import NO_LIMIT
+    from discrepancy.transport.exact.coarsening import estimated_potentials
+
+    f, g = estimated_potentials(matrix, a, b, generator)
+    arcs = candidate_arcs(matrix, f, g)
+    return generate(matrix, arcs, greedy_forest(arcs, a, b, f, g), f, g, max_pivots=NO_LIMIT)
+
+
+__all__ = [
+    "Arcs",
+    "Forest",
+    "IntegerPlan",
+    "candidate_arcs",
+    "generate",
+    "greedy_forest",
+    "least_in_rows",
+    "solve_by_columns",
+    "violating_arcs",
+]

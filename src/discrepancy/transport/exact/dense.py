@@ -1,0 +1,135 @@
+"""Exact transport on a given cost matrix."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from discrepancy._results import Outcome
+from discrepancy.transport.exact.coarsening import estimated_potentials
+from discrepancy.transport.exact.columns import Forest, IntegerPlan, candidate_arcs, generate, greedy_forest, least_in_rows
+from discrepancy.transport.exact.flows import IntegerWeights, integer_weights, masses
+from discrepancy.transport.exact.forbidden import allowed_forest
+from discrepancy.transport.exact.matrix import CostMatrix
+from discrepancy.transport.exact.solution import Basis, ExactSolution
+
+_ROUNDING = 1e-13  # of the absolute values summed in primal and dual: a gap beyond this is not rounding
+
+
+def solve_matrix(
+    C: np.ndarray, a: np.ndarray, b: np.ndarray, *, start: Basis | None = None, max_pivots: int | None = None
+) -> ExactSolution:
+    """min over plans P >= 0 with marginals a, b of sum P_ij C_ij, by a network simplex with column generation.
+
+    C (n, m) float32 or float64 (other types are converted in blocks), memory-mapped or not, any sign, +inf where a pair is
+    forbidden, never NaN or -inf; a (n,), b (m,) >= 0, each of sum one. `start`, the `basis` of a former solution of the same
+    shape, makes it the place to begin: with equal weights its flows and potentials, with others its potentials.
+    `max_pivots` ends the work early with Outcome.ITERATION_LIMIT: the plan returned has the right marginals, the potentials
+    are feasible, and the gap says how far it is from optimal.
+
+    The simplex keeps its trees strongly feasible on integer flows and hence ends. The potentials are feasible for all allowed
+    pairs, points without weight included. Memory: C itself and about 200 bytes a row and column. Time: a few passes over C
+    and some multiple of (n + m)^1.4 in pivots; on clouds of 1,000 to 5,000 points 4 to 20 times less than a simplex on all pairs.
+
+    Raises ValueError for shapes that do not fit, NumericalError where the forbidden pairs leave no plan.
+    """
+    C = np.asarray(C)
+    if C.ndim != 2 or C.shape != (len(a), len(b)):
+        raise ValueError(f"C must have shape ({len(a)}, {len(b)}), a row for each of a and a column for each of b, got {C.shape}")
+    if start is not None and (len(start.a), len(start.b)) != C.shape:
+        raise ValueError(f"start is the basis of a {len(start.a)} x {len(start.b)} problem, this one is {C.shape[0]} x {C.shape[1]}")
+    if max_pivots is not None and max_pivots < 0:
+        raise ValueError(f"max_pivots must not be negative, got {max_pivots}")
+    weights = integer_weights(a, b)
+    matrix = CostMatrix(C, None, None)
+    if not weights.complete:
+        matrix = CostMatrix(C, weights.rows, weights.columns)
+    rung = "network simplex"
+    if start is None:
+        f, g = estimated_potentials(matrix, weights.a, weights.b, np.random.default_rng(0))
+    else:
+        f, g = start.f[weights.rows], start.g[weights.columns]
+        rung += ", warm"
+    arcs = candidate_arcs(matrix, f, g)
+    forest = None if start is None else _kept_forest(start, weights, matrix)
+    if forest is None:
+        forest = allowed_forest(matrix, arcs, greedy_forest(arcs, weights.a, weights.b, f, g), weights.a, weights.b)
+    from discrepancy._loops.simplex import NO_LIMIT
+
+    plan = generate(matrix, arcs, forest, f, g, max_pivots=NO_LIMIT if max_pivots is None else max_pivots)
+    return _solution(C, matrix, weights, plan, np.asarray(a, np.float64), np.asarray(b, np.float64), rung)
+
+
+def _kept_forest(start: Basis, weights: IntegerWeights, matrix: CostMatrix) -> Forest | None:
+    """The flows of `start` in the numbering of the points with weight, if they serve these weights by allowed pairs."""
+    old_a, old_b = start.a, start.b
+    new_a, new_b = np.zeros_like(old_a), np.zeros_like(old_b)
+    new_a[weights.rows], new_b[weights.columns] = weights.a, weights.b
+    if not (np.array_equal(old_a, new_a) and np.array_equal(old_b, new_b)):
+        return None
+    carrying = start.flows > 0
+    rows = np.searchsorted(weights.rows, start.rows[carrying])
+    columns = np.searchsorted(weights.columns, start.columns[carrying])
+    if not np.isfinite(matrix.at(rows, columns)).all():
+        return None
+    return rows, columns, start.flows[carrying]
+
+
+def _solution(
+    C: np.ndarray, matrix: CostMatrix, weights: IntegerWeights, plan: IntegerPlan, a: np.ndarray, b: np.ndarray, rung: str
+) -> ExactSolution:
+    """The integer plan as masses, with potentials for all points and both values of weights that sum to one."""
+    a, b = a / math.fsum(a), b / math.fsum(b)
+    mass = masses(plan.flows, plan.rows, weights.a, a[weights.rows])
+    costs = matrix.at(plan.rows, plan.columns)
+    f, g = _completed(C, weights, plan)
+    primal = math.fsum(mass * costs)
+    dual = math.fsum(np.concatenate([a * f, b * g]))
+    summed = math.fsum(np.concatenate([mass * np.abs(costs), a * np.abs(f), b * np.abs(g)]))
+    if not plan.optimal:
+        outcome = Outcome.ITERATION_LIMIT
+    else:
+        outcome = Outcome.CONVERGED if primal - dual <= _ROUNDING * summed else Outcome.EXHAUSTED
+    rows, columns = weights.rows[plan.rows], weights.columns[plan.columns]
+    whole_a, whole_b = np.zeros(len(a), np.int64), np.zeros(len(b), np.int64)
+    whole_a[weights.rows], whole_b[weights.columns] = weights.a, weights.b
+    return ExactSolution(
+        rows=rows,
+        columns=columns,
+        mass=mass,
+        f=f,
+        g=g,
+        primal=primal,
+        dual=dual,
+        pivots=plan.pivots,
+        rounds=plan.rounds,
+        outcome=outcome,
+        rungs=(rung,),
+        basis=Basis(rows, columns, plan.flows, whole_a, whole_b, f, g),
+    )
+
+
+def _completed(C: np.ndarray, weights: IntegerWeights, plan: IntegerPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Potentials of all points: those without weight get the largest feasible value, 0 where all their pairs are forbidden."""
+    if weights.complete:
+        return plan.f, plan.g
+    n, m = C.shape
+    f, g = np.full(n, np.nan), np.full(m, np.nan)
+    f[weights.rows], g[weights.columns] = plan.f, plan.g
+    idle = np.flatnonzero(np.isnan(g))
+    if len(idle):
+        from discrepancy._loops.simplex.smallest import lower_to_columns
+
+        lowest = np.full(len(idle), np.inf)
+        for first, block in CostMatrix(C, weights.rows, idle).blocks():
+            lower_to_columns(block, first, plan.f, lowest)
+        g[idle] = np.where(np.isfinite(lowest), lowest, 0.0)
+    idle = np.flatnonzero(np.isnan(f))
+    if len(idle):
+        lowest = least_in_rows(CostMatrix(C, idle), g)
+        f[idle] = np.where(np.isfinite(lowest), lowest, 0.0)
+    return f, g
+
+
+__all__ = ["solve_matrix"]

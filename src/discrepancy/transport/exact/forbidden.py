@@ -1,0 +1,70 @@
+"""Forbidden pairs: a plan that avoids them, found exactly, or the rows and columns that rule one out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from discrepancy._results import NumericalError
+from discrepancy.transport.exact.columns import Arcs, Forest, generate
+from discrepancy.transport.exact.matrix import CostMatrix
+
+
+def allowed_forest(matrix: CostMatrix, arcs: Arcs, forest: Forest, a: np.ndarray, b: np.ndarray) -> Forest:
+    """A forest of flows that serves the integer weights a, b by allowed pairs alone, near the one given.
+
+    The one given, if it does. Otherwise the flow on forbidden pairs is minimised first: the transport problem of cost 1 on
+    those and 0 elsewhere, in which all numbers are small integers, so that no large constant enters the costs and nothing is
+    rounded. What forbidden arcs are left in its tree carry no flow and drop out with it.
+    Raises NumericalError, naming rows and columns, where every plan needs a forbidden pair.
+    """
+    rows, columns, _ = forest
+    if np.isfinite(matrix.at(rows, columns)).all():
+        return forest
+    from discrepancy._loops.simplex import NO_LIMIT
+
+    indicator = replace(matrix, forbidden=True)
+    n, m = matrix.shape
+    allowed = Arcs(arcs.rows, arcs.columns, np.zeros(len(arcs.costs)))
+    plan = generate(indicator, allowed, forest, np.zeros(n), np.zeros(m), max_pivots=NO_LIMIT)
+    used = indicator.at(plan.rows, plan.columns) > 0
+    if used.any():
+        raise NumericalError(_separation(matrix, plan.rows, plan.columns, plan.rows[used], a, b))
+    return plan.rows, plan.columns, plan.flows
+
+
+def _separation(matrix: CostMatrix, rows: np.ndarray, columns: np.ndarray, unserved: np.ndarray, a: np.ndarray, b: np.ndarray) -> str:
+    """The sentence that names rows which weigh more than all columns they may go to.
+
+    From the rows whose flow is forbidden: every column allowed to a reached row is reached, and every row that ships to it.
+    At the least forbidden flow no reached column has room left, so that the reached rows weigh too much.
+    """
+    n, m = matrix.shape
+    row_reached, column_reached = np.zeros(n, bool), np.zeros(m, bool)
+    new = np.unique(unserved)
+    while len(new):
+        row_reached[new] = True
+        column_reached |= np.isfinite(matrix.part(new)).any(0)
+        sources = np.zeros(n, bool)
+        sources[rows[column_reached[columns]]] = True
+        new = np.flatnonzero(sources & ~row_reached)
+    i, j = np.flatnonzero(row_reached), np.flatnonzero(column_reached)
+    mass, room = float(a[i].sum() / a.sum()), float(b[j].sum() / b.sum())
+    if matrix.rows is not None:
+        i = matrix.rows[i]
+    if matrix.columns is not None:
+        j = matrix.columns[j]
+    where = f"can only go to {_listed('column', j)} of weight {room:.6g}" if len(j) else "can go nowhere"
+    return (
+        f"the forbidden pairs (infinite costs) leave no plan: {_listed('row', i)} of weight {mass:.6g} {where}; "
+        "allow more pairs, or relax the marginals (UnbalancedSinkhorn)"
+    )
+
+
+def _listed(what: str, index: np.ndarray) -> str:
+    shown = ", ".join(str(int(k)) for k in index[:8])
+    return f"{what}{'s' if len(index) > 1 else ''} {shown}" + (f" and {len(index) - 8} more" if len(index) > 8 else "")
+
+
+__all__ = ["allowed_forest"]
