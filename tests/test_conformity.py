@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 from discrepancy._kinds import Discrepancy
@@ -11,10 +14,15 @@ from discrepancy.directions import Orthogonal
 from discrepancy.kernel_methods import MMD, EnergyDistance
 from discrepancy.kernels import Gaussian, InverseMultiquadric, Laplacian, MedianHeuristic
 from discrepancy.testing.conformity import CHECKS, Case
-from discrepancy.transport import BothBounds, LowerBound, SinkhornDivergence, SlicedWasserstein, Wasserstein
+from discrepancy.transport import BothBounds, LowerBound, OptimalTransport, SinkhornDivergence, SlicedWasserstein, Wasserstein
 
 # Relative accuracy of the values where a solver stops at a tolerance; closed forms keep the suite's 1e-9.
 ACCURACY = {"Sinkhorn": 1e-5, "SinkhornDivergence": 1e-5}
+
+
+def lopsided(x, y):
+    """A cost that is not symmetric: uphill is dear."""
+    return ((y - x) + 2 * (y - x).relu()).square().sum(-1)
 
 
 def _cases() -> list[Case]:
@@ -27,6 +35,9 @@ def _cases() -> list[Case]:
         EnergyDistance(exponent=1.5),
         Wasserstein(2),
         Wasserstein(1.5),
+        Wasserstein(math.inf),
+        OptimalTransport(Euclidean()),
+        OptimalTransport(lopsided),
         SlicedWasserstein(1, Orthogonal(12)),
         # Gradients that hold the coefficient fixed are not those of the value: the suite sees the other kind.
         SlicedWasserstein(1.5, control_variate=LowerBound(detach_gamma=False)),
@@ -34,10 +45,17 @@ def _cases() -> list[Case]:
         SinkhornDivergence(0.5, Euclidean()),
         SinkhornDivergence(cost=Manhattan()),
     ]
-    return [Case(D, ACCURACY.get(type(D).__name__, 1e-9)) for D in found]
+    cases = [Case(D, ACCURACY.get(type(D).__name__, 1e-9)) for D in found]
+    on_the_line = [Wasserstein(1), Wasserstein(2), Wasserstein(1.5), Wasserstein(math.inf), OptimalTransport()]
+    return cases + [Case(D, width=1) for D in on_the_line]
+
+
+def _named(D: Discrepancy) -> str:
+    """The repr without the address that a function's has."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(D))
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS.keys())
-@pytest.mark.parametrize("case", _cases(), ids=lambda case: repr(case.D))
+@pytest.mark.parametrize("case", _cases(), ids=lambda case: f"{_named(case.D)}{f', d = {case.width}' if case.width else ''}")
 def test_keeps_its_promise(case: Case, check) -> None:
     check(case)

@@ -14,10 +14,14 @@ from discrepancy._kinds import Claims, Discrepancy
 
 @dataclass(frozen=True)
 class Case:
-    """A discrepancy with the relative accuracy of its float64 values (1e-9 for closed forms, that of the solver otherwise)."""
+    """A discrepancy with the relative accuracy of its float64 values (1e-9 for closed forms, that of the solver otherwise).
+
+    width: the dimension of the trial samples, for a discrepancy that takes any; 3 where it is None.
+    """
 
     D: Discrepancy
     accuracy: float = 1e-9
+    width: int | None = None
 
     @property
     def claims(self) -> Claims:
@@ -26,8 +30,8 @@ class Case:
 
     @property
     def dimension(self) -> int:
-        """The dimension of the trial samples: the only one that D takes, or 3."""
-        return self.claims.dimension or 3
+        """The dimension of the trial samples: the only one that D takes, else the width asked for, else 3."""
+        return self.claims.dimension or self.width or 3
 
     def points(self, n: int, seed: int, *, dtype: torch.dtype = torch.float64, batch: tuple[int, ...] = ()) -> Tensor:
         """A Gaussian sample (..., n, d), the same for the same seed in either precision up to rounding."""

@@ -19,26 +19,27 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def checks_for(D: Discrepancy, *, accuracy: float = 1e-9) -> Iterator[tuple[str, Check, Case]]:
+def checks_for(D: Discrepancy, *, accuracy: float = 1e-9, width: int | None = None) -> Iterator[tuple[str, Check, Case]]:
     """The checks as (name, check, case); calling `check(case)` runs one.
 
-    accuracy: the relative accuracy of D's float64 values: 1e-9 for closed forms, the solver's own for an iteration.
+    accuracy: the relative accuracy of D's float64 values: 1e-9 for closed forms, the solver's own for an iteration; width: the
+    dimension of the trial samples where D takes any (3 if None).
     """
     if not isinstance(D, Discrepancy):
         raise TypeError(f"the suite examines an object of a class derived from Discrepancy, got {D!r}")
-    case = Case(D, accuracy)
+    case = Case(D, accuracy, width)
     for name, check in CHECKS.items():
         yield name, check, case
 
 
-def check_discrepancy(D: Discrepancy, *, accuracy: float = 1e-9) -> None:
+def check_discrepancy(D: Discrepancy, *, accuracy: float = 1e-9, width: int | None = None) -> None:
     """Hold a discrepancy to every word of its `claims` and to the contract of `Discrepancy`.
 
     Runs all checks and raises one AssertionError that lists those that failed; a few seconds on samples of ten points.
-    accuracy: as in `checks_for`.
+    accuracy, width: as in `checks_for`.
     """
     failures = []
-    for name, check, case in checks_for(D, accuracy=accuracy):
+    for name, check, case in checks_for(D, accuracy=accuracy, width=width):
         try:
             check(case)
         except Exception as error:  # a crash is a failed promise like any other

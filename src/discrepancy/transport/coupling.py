@@ -55,8 +55,8 @@ def sample_coupling(
     of x appears once and in its order, and for n = m the exact plan gives a permutation of y, without any randomness.
     x (..., n, d), y (..., m, d), weights a (..., n), b (..., m); batches draw in turn. transport: whose plan,
     `OptimalTransport()` (squared Euclidean) by default; `Sinkhorn(epsilon)` for an entropic one, whose memory is n m. The pairs
-    are differentiable in x and y as a selection of rows is. Raises ValueError for samples that do not fit, TypeError for a transport
-    without a plan. Source: Tong et al. (2024); Pooladian et al. (2023).
+    are differentiable in x and y as a selection of rows is. Raises ValueError for samples that do not fit, TypeError for a
+    transport without a plan. Source: Tong et al. (2024); Pooladian et al. (2023).
     """
     transport = OptimalTransport() if transport is None else transport
     if isinstance(transport, type) or not hasattr(transport, "solve"):

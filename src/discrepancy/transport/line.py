@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from discrepancy.transport.first_order import first_order_only
+
+_ADVICE = "sorted transport is piecewise smooth and only its first derivatives are given; for second ones take Sinkhorn"
 # From this length on a float64 row is ordered faster by torch, which moves values with their indices, than by NumPy's argsort
 # and a gather that misses the cache.
 _LONG = 1 << 18
@@ -181,18 +184,17 @@ class _LineCost(torch.autograd.Function):
             points_v=need_v,
             weights=need_a or need_b,
         )
-        ctx.save_for_backward(*(t for t in (found.grad_u, found.grad_v, found.grad_a, found.grad_b) if t is not None))
-        ctx.kept = tuple(t is not None for t in (found.grad_u, found.grad_v, found.grad_a, found.grad_b))
+        ctx.save_for_backward(u, v, a, b)
+        ctx.slopes = (found.grad_u, found.grad_v, found.grad_a, found.grad_b)
         return found.cost
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):  # type: ignore[override]
-        saved = iter(ctx.saved_tensors)
-        slopes = [next(saved) if kept else None for kept in ctx.kept]
         out = [
-            (grad[:, None] * s).to(s.dtype) if s is not None and need else None
-            for s, need in zip(slopes, ctx.needs_input_grad[:4], strict=True)
+            first_order_only((grad.detach()[:, None] * s).to(s.dtype), _ADVICE, grad, *ctx.saved_tensors)
+            if s is not None and need
+            else None
+            for s, need in zip(ctx.slopes, ctx.needs_input_grad[:4], strict=True)
         ]
         return (*out, None, None, None)
 
