@@ -12,9 +12,12 @@ from discrepancy._validate import positive
 from discrepancy.costs import Cost, Euclidean, FunctionCost, Manhattan, PowerCost, SquaredEuclidean
 from discrepancy.transport.exact.solution import Basis, ExactSolution
 
-# Up to so many pairs the cost matrix is formed and handed to the dense simplex: the levels of the multi-scale solver cost a few
-# milliseconds, which is what the dense one needs here (PERFORMANCE: 200 x 300 in 9 ms).
-_DENSE_PAIRS = 100_000
+# Up to so many pairs the cost matrix is formed and handed to the dense simplex, which is as fast there. The hierarchy of cells
+# gains most where boxes exclude most pairs: for costs of coordinates in few dimensions (measured: they cross at 320 x 320 points
+# for d = 2, at 1,000 x 1,000 for d = 5 to 100).
+_FEW_DIMENSIONS = 4
+_DENSE_PAIRS_FEW = 100_000
+_DENSE_PAIRS_MANY = 1_000_000
 
 
 @runtime_checkable
@@ -45,14 +48,21 @@ def line_order(cost: Cost, dimension: int) -> float | None:
     return None
 
 
+def _dense_pairs(cost: Cost, dimension: int) -> int:
+    """The number of pairs up to which the dense simplex is the faster one."""
+    boxes = isinstance(cost, SquaredEuclidean | Euclidean | Manhattan | PowerCost)
+    return _DENSE_PAIRS_FEW if boxes and dimension <= _FEW_DIMENSIONS else _DENSE_PAIRS_MANY
+
+
 @dataclass(frozen=True)
 class NetworkSimplex:
     """The network simplex with a certificate: dense on cost matrices and small samples, multi-scale on points, sorting on the
     line.
 
-    On the line with a cost |x - y|^p, p >= 1, the samples are sorted: n log n. Up to 100,000 pairs, and for a given cost matrix,
-    the dense simplex runs on the matrix. Above, points are solved on a hierarchy of cells without an n x m matrix: memory linear
-    in n + m. All find the optimum and prove it by potentials whose value differs by rounding.
+    On the line with a cost |x - y|^p, p >= 1, the samples are sorted: n log n. Up to 100,000 pairs (1,000,000 above four
+    dimensions), and for a given cost matrix, the dense simplex runs on the matrix. Above, points are solved on a hierarchy of
+    cells without an n x m matrix: memory linear in n + m. All find the optimum and prove it by potentials whose value differs by
+    rounding.
     rigorous: the multi-scale solver ends with one unpruned pass over all pairs, so that the gap is proved to rounding instead of
     to 1e-10 of the cost. memory: GiB that blocks of pairs may take. Computes in float64 on the CPU. Source: Dantzig (1951);
     Cunningham (1976); Bonneel et al. (2011).
@@ -76,7 +86,7 @@ class NetworkSimplex:
             from discrepancy.transport.exact.line_plan import solve_line
 
             return solve_line(x[:, 0], y[:, 0], a, b, order)
-        if len(x) * len(y) <= _DENSE_PAIRS:
+        if len(x) * len(y) <= _dense_pairs(cost, x.shape[1]):
             return self.solve_matrix(cost_matrix(x, y, cost), a, b, start=start)
         from discrepancy.transport.exact.multiscale import solve_points
 
