@@ -29,8 +29,11 @@ _EXPORTS: dict[str, str] = {
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
     "GaussianWasserstein": "transport",
+    "OrliczWasserstein": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
+    "UnbalancedSinkhorn": "transport",
+    "UnbalancedSinkhornDivergence": "transport",
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
@@ -112,7 +115,10 @@ if TYPE_CHECKING:
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
     from discrepancy.transport import OptimalTransport as OptimalTransport
+    from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn
     from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein
+    from discrepancy.transport import UnbalancedSinkhorn as UnbalancedSinkhorn
+    from discrepancy.transport import UnbalancedSinkhornDivergence as UnbalancedSinkhornDivergence
     from discrepancy.transport import Wasserstein as Wasserstein

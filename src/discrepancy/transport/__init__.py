@@ -1,6 +1,7 @@
 """Optimal transport between samples."""
 
 from discrepancy.transport.coupling import PairedRows, sample_coupling
+from discrepancy.transport.distributed import Distributed
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
@@ -22,6 +23,10 @@ from discrepancy.transport.gaussian.geometry import (
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
+from discrepancy.transport.orlicz.distance import OrliczWasserstein
+from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
+from discrepancy.transport.orlicz.functions import CustomOrlicz, ExponentialPower, OrliczFunction, Power
+from discrepancy.transport.orlicz.norm import luxemburg_norm
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
 from discrepancy.transport.unbalanced.divergence import UnbalancedSinkhornDivergence
@@ -36,8 +41,11 @@ __all__ = [
     "BothBounds",
     "ControlVariate",
     "CustomControl",
+    "CustomOrlicz",
+    "Distributed",
     "EntropicSolver",
     "ExactSolver",
+    "ExponentialPower",
     "GaussianBarycenter",
     "GaussianMap",
     "GaussianWasserstein",
@@ -51,7 +59,10 @@ __all__ = [
     "NetworkSimplex",
     "NeuralMap",
     "OptimalTransport",
+    "OrliczFunction",
+    "OrliczWasserstein",
     "PairedRows",
+    "Power",
     "RelativeEpsilon",
     "SemiDualNewton",
     "Sinkhorn",
@@ -71,5 +82,8 @@ __all__ = [
     "bures_geodesic",
     "bures_log",
     "bures_wasserstein",
+    "excess_mass",
+    "excess_mass_bound",
+    "luxemburg_norm",
     "sample_coupling",
 ]

@@ -1,0 +1,1 @@
+"""Orlicz-Wasserstein distances: transport measured by a Luxemburg norm, and the excess-mass bound that it certifies."""
