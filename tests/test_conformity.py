@@ -14,10 +14,26 @@ from discrepancy.directions import Orthogonal
 from discrepancy.kernel_methods import MMD, EnergyDistance
 from discrepancy.kernels import Gaussian, InverseMultiquadric, Laplacian, MedianHeuristic
 from discrepancy.testing.conformity import CHECKS, Case
-from discrepancy.transport import BothBounds, LowerBound, OptimalTransport, SinkhornDivergence, SlicedWasserstein, Wasserstein
+from discrepancy.transport import (
+    Balanced,
+    BothBounds,
+    LowerBound,
+    OptimalTransport,
+    SinkhornDivergence,
+    SlicedWasserstein,
+    TotalVariationPenalty,
+    UnbalancedSinkhorn,
+    UnbalancedSinkhornDivergence,
+    Wasserstein,
+)
 
 # Relative accuracy of the values where a solver stops at a tolerance; closed forms keep the suite's 1e-9.
-ACCURACY = {"Sinkhorn": 1e-5, "SinkhornDivergence": 1e-5}
+ACCURACY = {
+    "Sinkhorn": 1e-5,
+    "SinkhornDivergence": 1e-5,
+    "UnbalancedSinkhorn": 1e-5,
+    "UnbalancedSinkhornDivergence": 1e-5,
+}
 
 
 def lopsided(x, y):
@@ -44,6 +60,8 @@ def _cases() -> list[Case]:
         SlicedWasserstein(control_variate=BothBounds(detach_gamma=False, cross_fit=True)),
         SinkhornDivergence(0.5, Euclidean()),
         SinkhornDivergence(cost=Manhattan()),
+        UnbalancedSinkhorn(penalty=(Balanced(), TotalVariationPenalty(3.0))),
+        UnbalancedSinkhornDivergence(penalty=TotalVariationPenalty(2.0)),
     ]
     cases = [Case(D, ACCURACY.get(type(D).__name__, 1e-9)) for D in found]
     on_the_line = [Wasserstein(1), Wasserstein(2), Wasserstein(1.5), Wasserstein(math.inf), OptimalTransport()]

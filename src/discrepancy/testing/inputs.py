@@ -155,10 +155,11 @@ def bad_input(case: Case) -> None:
         (lambda: D(np.array([["a"]]), y), ("numeric",), "text"),
         (lambda: D(x, y, a[:-1]), ("a must", "a has"), "weights of the wrong length"),
         (lambda: D(x, y, -a), ("a must",), "negative weights"),
-        (lambda: D(x, y, 2 * a), ("a must sum",), "weights that sum to two"),
         (lambda: D(x, y, None, torch.full((6,), torch.nan, dtype=x.dtype)), ("b has",), "NaN weights"),
         (lambda: D(x.expand(2, 9, d), y.expand(3, 6, d)), ("batch",), "different batches"),
     ]
+    if not case.claims.any_mass:
+        refused.append((lambda: D(x, y, 2 * a), ("a must sum",), "weights that sum to two"))
     if case.claims.dimension is None:
         refused.append((lambda: D(x, torch.tensor(1.0)), ("single number",), "a number for a sample"))
     for call, naming, what in refused:

@@ -1,0 +1,1 @@
+"""Compiled passes of unbalanced entropic transport on kept cost matrices."""
