@@ -54,4 +54,15 @@ def fill_arcs(index, count, back_index, back_count, start, rows, columns):
                 start[i] = e + 1
 
 
-__all__ = ["count_arcs", "fill_arcs"]
+@compiled
+def mark_blocks(rows, columns, costs, u, v, tolerance, width, marked):
+    """marked[b] = True where one of the `width` arcs of block b has a reduced cost below -tolerance max(|c|, |u|). O(arcs)."""
+    for block in range(marked.size):
+        for e in range(block * width, min((block + 1) * width, rows.size)):
+            f = u[rows[e]]
+            if costs[e] - f - v[columns[e]] < -tolerance * max(abs(costs[e]), abs(f)):
+                marked[block] = True
+                break
+
+
+__all__ = ["count_arcs", "fill_arcs", "mark_blocks"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from discrepancy._results import Outcome
 from discrepancy.transport.exact.pricing import Nearest, Pricing
 from discrepancy.transport.exact.refinement import Forest
+from discrepancy.transport.exact.sweeps import main_partners, solve_where_violated, sweep_cells
 
 # Accepted reduced costs are below -_TOLERANCE max(|c|, |u|) of their own arc: the rounding of many pivots. One number for all
 # arcs stops too early where costs span decades.
@@ -18,8 +18,6 @@ _TOLERANCE = 5e-15
 _ADDED = 3
 # Pricing rounds; problems of all kinds took under 10.
 _MAX_ROUNDS = 200
-
-Starts = Callable[["Arcs"], Forest]
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,17 @@ def solve_level(pricing: Pricing, n: int, m: int, arcs: Arcs, forest: Forest) ->
 
     Every round solves the problem on the arcs at hand and adds the worst violators of every row, until none is left.
     """
-    from discrepancy._loops.simplex import build, pivots, plan, potentials, refresh, solve_arcs
+    from discrepancy._loops.simplex import build, pivots, plan, potentials, refresh
 
     rows, columns, costs = arcs.rows, arcs.columns, arcs.costs
     tree = build(n, m, forest.rows, forest.columns, forest.flows, forest.costs, arcs.u, arcs.v)
+    sweep_cells(tree, n, rows, columns, costs, main_partners(forest.rows, forest.columns, forest.flows, m))
     outcome, before, rounds = Outcome.ITERATION_LIMIT, -1, 0
     found: Nearest | None = None
     u, v = arcs.u, arcs.v
-    del arcs, forest
     while rounds < _MAX_ROUNDS:
         rounds += 1
-        solve_arcs(tree, n, rows, columns, costs)
+        solve_where_violated(tree, n, rows, columns, costs, _TOLERANCE)
         refresh(tree)
         u, v = potentials(tree, n)
         margin = _TOLERANCE * np.abs(u)

@@ -17,7 +17,7 @@ import torch
 from discrepancy._results import Outcome
 from discrepancy.costs import Cost, FunctionCost
 from discrepancy.transport.exact.descent import Space, descend, resume
-from discrepancy.transport.exact.flows import integer_weights
+from discrepancy.transport.exact.flows import integer_weights, masses
 from discrepancy.transport.exact.ground import compiled_ground
 from discrepancy.transport.exact.hierarchy import Side, finest, kd_order, level_depths, sides
 from discrepancy.transport.exact.level import LevelSolution
@@ -48,12 +48,14 @@ def solve_points(
     Raises ValueError if `start` has other sizes, NumericalError if a cost is not finite.
     """
     weights = integer_weights(a, b)
+    whole_a, whole_b = np.zeros(len(a), np.int64), np.zeros(len(b), np.int64)
+    whole_a[weights.rows], whole_b[weights.columns] = weights.a, weights.b
     if start is not None and (len(start.a), len(start.b)) != (len(a), len(b)):
         raise ValueError(
             f"start must be the basis of a problem of {len(a)} x {len(b)} points, got {len(start.a)} x {len(start.b)}: "
             "solve without start"
         )
-    space, left, right, unit, flat = _prepare(x, y, weights.a, weights.b, cost, memory, merge=start is None)
+    space, left, right, unit, flat = _prepare(x, y, whole_a, whole_b, cost, memory, merge=start is None)
     if cost.premetric and left.holds_the_same_as(right):
         found = _nothing_moves(left.reduction.mass)
     elif start is None:
@@ -71,11 +73,11 @@ def solve_points(
     f, g = _everywhere(space, left, right, u, found.v)
     f, g = f * unit, g * unit
     order = left.order[found.rows], right.order[found.columns]
-    rows, columns, flows = give_back(*order, found.flows, left.reduction, right.reduction, weights.a, weights.b)
+    rows, columns, flows = give_back(*order, found.flows, left.reduction, right.reduction, whole_a, whole_b)
     return ExactSolution(
         rows=rows,
         columns=columns,
-        mass=flows / weights.total,
+        mass=masses(flows, rows, whole_a, np.asarray(a, np.float64)),
         f=f,
         g=g,
         primal=primal * unit,
@@ -84,7 +86,7 @@ def solve_points(
         rounds=found.rounds,
         outcome=found.outcome,
         rungs=(_RUNG,),
-        basis=Basis(rows, columns, flows, weights.a, weights.b, f, g),
+        basis=Basis(rows, columns, flows, whole_a, whole_b, f, g),
     )
 
 
