@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,8 +76,8 @@ def masses(flows: np.ndarray, index: np.ndarray, whole: np.ndarray, weights: np.
 
 
 def _rounded(weights: np.ndarray) -> np.ndarray:
-    """Multiples of 2^-60 of the sum, at least one each."""
-    return np.maximum(np.rint(weights * (_TOTAL / weights.sum())).astype(np.int64), 1)
+    """Multiples of 2^-60 of the sum, at least one each; the same for every order of the weights, as their sum is exact."""
+    return np.maximum(np.rint(weights * (_TOTAL / math.fsum(weights))).astype(np.int64), 1)
 
 
 __all__ = ["IntegerWeights", "integer_weights", "masses"]
