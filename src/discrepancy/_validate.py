@@ -76,6 +76,8 @@ def as_tensor(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
             x = torch.from_numpy(np.ascontiguousarray(array)) if array.ndim else torch.tensor(array.item())
             if listed and x.dtype == torch.float64:
                 x = x.to(like.dtype if like is not None else torch.get_default_dtype())
+    if x.device.type == "meta":
+        raise ValueError(f"{name} is on the meta device, which holds shapes and no values")
     if x.is_complex():
         raise ValueError(f"{name} must be real, got {x.dtype}")
     if x.dtype in (torch.float16, torch.bfloat16):
