@@ -46,7 +46,7 @@ def share_served(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, f: np.ndarray
     rows = np.concatenate([np.arange(n), column_place[:, 0]])
     columns = np.concatenate([row_place[:, 0], np.arange(m)])
     reduced = np.concatenate([row_value[:, 0] - f, column_value[:, 0] - g])
-    order = np.argsort(reduced, kind="stable")
+    order = np.argsort(reduced)
     _, _, flows, by_arcs = greedy(rows[order], columns[order], a, b)
     return float(flows[:by_arcs].sum() / flows.sum())
 
@@ -71,7 +71,9 @@ def cells(coordinates: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         starts = np.sort(np.concatenate([starts, (starts + sizes // 2)[split]]))
 
 
-def representatives(matrix: CostMatrix, weights: np.ndarray, generator: np.random.Generator, side: int) -> tuple[np.ndarray, np.ndarray]:
+def representatives(
+    matrix: CostMatrix, weights: np.ndarray, generator: np.random.Generator, side: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(member that stands for each cell, the cell's integer mass) of the rows (side 0) or columns (side 1).
 
     Points are placed by their costs to a few points of the other side, as by coordinates; the heaviest member of a cell
@@ -106,9 +108,7 @@ def estimated_potentials(
     rows, mass_a = representatives(matrix, a, generator, 0)
     columns, mass_b = representatives(matrix, b, generator, 1)
     strip = _without_infinities(matrix.part(rows))
-    coarse = solve_by_columns(
-        CostMatrix(np.ascontiguousarray(strip[:, columns])), mass_a, mass_b, generator=generator
-    )
+    coarse = solve_by_columns(CostMatrix(np.ascontiguousarray(strip[:, columns])), mass_a, mass_b, generator=generator)
     g = np.full(matrix.shape[1], np.inf)
     lower_to_columns(strip, 0, coarse.f, g)
     f = least_in_rows(matrix, g)

@@ -10,7 +10,7 @@ from discrepancy.transport.exact.matrix import CostMatrix
 
 _CANDIDATES = 8  # arcs of smallest reduced cost kept for each row and for each column
 _ADDED = 4  # violating arcs added for a row and a pass
-_EVERY_PAIR = 20_000  # entries up to which all pairs are arcs from the start
+_EVERY_PAIR = 2_500  # entries up to which all pairs are arcs from the start
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def candidate_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> Arcs:
             smallest_in_columns(block, first, f, column_value, column_place)
         by_row = np.arange(n, dtype=np.int64)[:, None] * m + row_place
         by_column = column_place.astype(np.int64) * m + np.arange(m)[:, None]
-        pairs = np.unique(np.concatenate([by_row.ravel(), by_column.ravel()]))
+        pairs = np.sort(np.concatenate([by_row.ravel(), by_column.ravel()]))
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
         i, j = (part.astype(np.int32) for part in np.divmod(pairs, m))
     arcs = Arcs(i, j, matrix.at(i, j))
     return arcs.chosen(np.isfinite(arcs.costs))
@@ -82,7 +83,7 @@ def greedy_forest(arcs: Arcs, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np
     """A flow that serves all weights: arcs in the order of their reduced costs, leftovers north-west, be they forbidden."""
     from discrepancy._loops.simplex import greedy
 
-    order = np.argsort(arcs.costs - f[arcs.rows] - g[arcs.columns], kind="stable")
+    order = np.argsort(arcs.costs - f[arcs.rows] - g[arcs.columns])
     return greedy(arcs.rows[order], arcs.columns[order], a, b)[:3]
 
 
@@ -137,9 +138,7 @@ def generate(matrix: CostMatrix, arcs: Arcs, forest: Forest, f: np.ndarray, g: n
     tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), f, g)
     rounds = 0
     while True:
-        optimal = simplex.solve_arcs(
-            tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=max_pivots - simplex.pivots(tree)
-        )
+        optimal = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=max_pivots - simplex.pivots(tree))
         simplex.refresh(tree)
         f, g = simplex.potentials(tree, n)
         missed, least = violating_arcs(matrix, f, g)

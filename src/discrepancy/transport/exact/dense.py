@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,7 +39,9 @@ def solve_matrix(
     if C.ndim != 2 or C.shape != (len(a), len(b)):
         raise ValueError(f"C must have shape ({len(a)}, {len(b)}), a row for each of a and a column for each of b, got {C.shape}")
     if start is not None and (len(start.a), len(start.b)) != C.shape:
-        raise ValueError(f"start is the basis of a {len(start.a)} x {len(start.b)} problem, this one is {C.shape[0]} x {C.shape[1]}")
+        raise ValueError(
+            f"start is the basis of a {len(start.a)} x {len(start.b)} problem, this one is {C.shape[0]} x {C.shape[1]}"
+        )
     if max_pivots is not None and max_pivots < 0:
         raise ValueError(f"max_pivots must not be negative, got {max_pivots}")
     weights = integer_weights(a, b)
@@ -54,7 +57,9 @@ def solve_matrix(
     arcs = candidate_arcs(matrix, f, g)
     forest = None if start is None else _kept_forest(start, weights, matrix)
     if forest is None:
-        forest = allowed_forest(matrix, arcs, greedy_forest(arcs, weights.a, weights.b, f, g), weights.a, weights.b)
+        forest = greedy_forest(arcs, weights.a, weights.b, f, g)
+        forest, whole_a, whole_b = allowed_forest(matrix, arcs, forest, weights.a, weights.b)
+        weights = replace(weights, a=whole_a, b=whole_b)
     from discrepancy._loops.simplex import NO_LIMIT
 
     plan = generate(matrix, arcs, forest, f, g, max_pivots=NO_LIMIT if max_pivots is None else max_pivots)

@@ -15,8 +15,8 @@ class IntegerWeights:
     """Positive weights of both sides as int64 of equal total, and which of the given points they belong to.
 
     a (n',), b (m',) > 0; rows (n',), columns (m',) int64 are the places of the points kept, out of `shape` = (n, m) given.
-    `exact` says that the integers are proportional to the weights; otherwise each is off by at most half a unit of 2^-60 of
-    the total, the largest weight of one side by the sum of those.
+    `exact` says that the integers are proportional to the weights; otherwise each is off by its own float64 rounding and half
+    a unit of 2^-60 of the total, the largest weight of one side by the sum of those.
     """
 
     a: np.ndarray

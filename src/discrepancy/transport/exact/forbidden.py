@@ -10,18 +10,23 @@ from discrepancy._results import NumericalError
 from discrepancy.transport.exact.columns import Arcs, Forest, generate
 from discrepancy.transport.exact.matrix import CostMatrix
 
+_ROUNDING = 2.0**-53  # of the total, a point: what float64 weights can differ by that are meant to be equal
 
-def allowed_forest(matrix: CostMatrix, arcs: Arcs, forest: Forest, a: np.ndarray, b: np.ndarray) -> Forest:
-    """A forest of flows that serves the integer weights a, b by allowed pairs alone, near the one given.
+
+def allowed_forest(
+    matrix: CostMatrix, arcs: Arcs, forest: Forest, a: np.ndarray, b: np.ndarray
+) -> tuple[Forest, np.ndarray, np.ndarray]:
+    """A forest of flows that serves the integer weights a, b by allowed pairs alone, near the one given, and those weights.
 
     The one given, if it does. Otherwise the flow on forbidden pairs is minimised first: the transport problem of cost 1 on
     those and 0 elsewhere, in which all numbers are small integers, so that no large constant enters the costs and nothing is
-    rounded. What forbidden arcs are left in its tree carry no flow and drop out with it.
+    rounded. What forbidden arcs are left in its tree carry no flow and drop out with it. Where the allowed pairs fall into
+    parts whose weights agree to rounding only, the few units left over are taken off both weights.
     Raises NumericalError, naming rows and columns, where every plan needs a forbidden pair.
     """
     rows, columns, _ = forest
     if np.isfinite(matrix.at(rows, columns)).all():
-        return forest
+        return forest, a, b
     from discrepancy._loops.simplex import NO_LIMIT
 
     indicator = replace(matrix, forbidden=True)
@@ -29,12 +34,20 @@ def allowed_forest(matrix: CostMatrix, arcs: Arcs, forest: Forest, a: np.ndarray
     allowed = Arcs(arcs.rows, arcs.columns, np.zeros(len(arcs.costs)))
     plan = generate(indicator, allowed, forest, np.zeros(n), np.zeros(m), max_pivots=NO_LIMIT)
     used = indicator.at(plan.rows, plan.columns) > 0
+    rows, columns, flows = plan.rows, plan.columns, plan.flows
     if used.any():
-        raise NumericalError(_separation(matrix, plan.rows, plan.columns, plan.rows[used], a, b))
-    return plan.rows, plan.columns, plan.flows
+        if float(flows[used].sum()) > _ROUNDING * (n + m) * float(a.sum()):
+            raise NumericalError(_separation(matrix, rows, columns, rows[used], a, b))
+        a, b = a.copy(), b.copy()
+        np.subtract.at(a, rows[used], flows[used])
+        np.subtract.at(b, columns[used], flows[used])
+        rows, columns, flows = rows[~used], columns[~used], flows[~used]
+    return (rows, columns, flows), a, b
 
 
-def _separation(matrix: CostMatrix, rows: np.ndarray, columns: np.ndarray, unserved: np.ndarray, a: np.ndarray, b: np.ndarray) -> str:
+def _separation(
+    matrix: CostMatrix, rows: np.ndarray, columns: np.ndarray, unserved: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> str:
     """The sentence that names rows which weigh more than all columns they may go to.
 
     From the rows whose flow is forbidden: every column allowed to a reached row is reached, and every row that ships to it.
