@@ -15,6 +15,7 @@ from discrepancy._validate import SamplePair, sample
 from discrepancy.costs import Cost, SquaredEuclidean
 from discrepancy.transport.entropic.envelope import debiased_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon
+from discrepancy.transport.entropic.maps import OutOfSample
 from discrepancy.transport.entropic.pooled import pooled_divergence
 from discrepancy.transport.entropic.problem import Problem, point_problem
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
@@ -94,10 +95,15 @@ class SinkhornDivergence(Discrepancy):
         return self._solved(pair).value
 
     def solve(self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None) -> TransportResult:
-        """The divergence as `value` (differentiable), with cost, potentials, plan and certificate of the problem x against y."""
+        """The divergence as `value` (differentiable), with cost, potentials, plan and certificate of the problem x against y.
+
+        `.map()` is the debiased entropic map, `.potentials()` those of x against y.
+        """
         found = self._solved(self._checked(x, y, a, b))
         setting = found.setting
-        return transport_result(found.problem, found.cross, found.epsilon, found.value, setting.batch, setting.swapped)
+        result = transport_result(found.problem, found.cross, found.epsilon, found.value, setting.batch, setting.swapped)
+        selves = (found.self_x.f + found.self_x.g) / 2, (found.self_y.f + found.self_y.g) / 2
+        return OutOfSample.of(setting, found.cross.f, found.cross.g, found.epsilon, selves=selves).known_to(result)
 
     def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> SinkhornDivergence:
         """The same with epsilon fixed at the number chosen for these samples."""

@@ -19,7 +19,7 @@ from discrepancy.transport.entropic.sinkhorn import number
 from discrepancy.transport.unbalanced.envelope import UnbalancedDual, debiased_unbalanced_value
 from discrepancy.transport.unbalanced.newton import UnbalancedNewton, UnbalancedPotentials
 from discrepancy.transport.unbalanced.penalties import KLPenalty, MarginalPenalty
-from discrepancy.transport.unbalanced.result import UnbalancedResult, unbalanced_result
+from discrepancy.transport.unbalanced.result import UnbalancedResult, out_of_sample, unbalanced_result
 from discrepancy.transport.unbalanced.sinkhorn import check_masses, check_unbalanced, fixed_epsilon, mean_cost
 
 
@@ -70,7 +70,7 @@ class UnbalancedSinkhornDivergence(Discrepancy):
             return self.solver.solve_symmetric(problem, epsilon, self.penalty)
         return self.solver.solve(problem, epsilon, self.penalty, self.penalty, mean_cost(problem))
 
-    def _solved(self, pair: SamplePair) -> tuple[Tensor, Setting, Problem, UnbalancedPotentials, Tensor]:
+    def _solved(self, pair: SamplePair) -> tuple[Tensor, Setting, Problem, UnbalancedPotentials, Tensor, tuple[Tensor, Tensor]]:
         setting = Setting.of(pair, self.cost, self.solver)  # type: ignore[arg-type]
         problem = setting.cross()
         check_masses(problem, self.penalty, self.penalty)
@@ -92,15 +92,17 @@ class UnbalancedSinkhornDivergence(Discrepancy):
         ]
         clamp = self.claims.non_negative
         value = debiased_unbalanced_value(setting.x, setting.y, setting.a, setting.b, *duals, clamp=clamp)
-        return setting.shaped(value), setting, problem, cross, epsilon
+        selves = (self_x.f + self_x.g) / 2, (self_y.f + self_y.g) / 2
+        return setting.shaped(value), setting, problem, cross, epsilon, selves
 
     def solve(
         self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None
     ) -> UnbalancedResult:
         """The divergence as `value` (differentiable), with cost, potentials, plan, mass and certificate of x against y."""
-        value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b))
+        value, setting, problem, found, epsilon, selves = self._solved(self._checked(x, y, a, b))
         both = (self.penalty, self.penalty)
-        return unbalanced_result(problem, found, epsilon, value, setting.batch, setting.swapped, both, setting)
+        result = unbalanced_result(problem, found, epsilon, value, setting.batch, setting.swapped, both)
+        return out_of_sample(setting, found, epsilon, both, selves=selves).known_to(result)
 
     def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> UnbalancedSinkhornDivergence:
         """The same with epsilon fixed at the number chosen for these samples."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Number, TransportResult
+from discrepancy.transport.entropic.maps import OutOfSample
 from discrepancy.transport.entropic.plan_operator import plan_on_request
 from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.entropic.setting import Setting
@@ -36,9 +37,8 @@ def unbalanced_result(
     batch: torch.Size,
     swapped: bool,
     penalties: tuple[MarginalPenalty, MarginalPenalty],
-    setting: Setting | None,
 ) -> UnbalancedResult:
-    """The result of a solve; sides exchanged back if they were. `setting` knows the points, None for a cost matrix."""
+    """The result of a solve; sides exchanged back if they were."""
     rows, columns = penalties[::-1] if swapped else penalties
     proof = certify(problem, found, epsilon, rows, columns)
     plan, apply = plan_on_request(problem, found.f, found.g, epsilon, batch, swapped)
@@ -64,4 +64,17 @@ def unbalanced_result(
     )
 
 
-__all__ = ["UnbalancedResult", "unbalanced_result"]
+def out_of_sample(
+    setting: Setting,
+    found: UnbalancedPotentials,
+    epsilon: Tensor,
+    penalties: tuple[MarginalPenalty, MarginalPenalty],
+    *,
+    selves: tuple[Tensor, Tensor] | None = None,
+) -> OutOfSample:
+    """Map and potentials at new points: potentials take the proximal step of their side after the soft-minimum."""
+    rows, columns = penalties[::-1] if setting.swapped else penalties
+    return OutOfSample.of(setting, found.f, found.g, epsilon, selves=selves, steps=(rows.step, columns.step))
+
+
+__all__ = ["UnbalancedResult", "out_of_sample", "unbalanced_result"]

@@ -20,7 +20,7 @@ from discrepancy.transport.entropic.sinkhorn import number
 from discrepancy.transport.unbalanced.envelope import UnbalancedDual, unbalanced_value
 from discrepancy.transport.unbalanced.newton import UnbalancedNewton, UnbalancedPotentials
 from discrepancy.transport.unbalanced.penalties import KLPenalty, MarginalPenalty
-from discrepancy.transport.unbalanced.result import UnbalancedResult, unbalanced_result
+from discrepancy.transport.unbalanced.result import UnbalancedResult, out_of_sample, unbalanced_result
 
 Penalties = MarginalPenalty | tuple[MarginalPenalty, MarginalPenalty]
 
@@ -151,7 +151,8 @@ class UnbalancedSinkhorn(Discrepancy):
         """The value (differentiable) with potentials, plan, its mass and certificate; `start`, an earlier result, is where the
         solver begins."""
         value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b), start)
-        return unbalanced_result(problem, found, epsilon, value, setting.batch, setting.swapped, self.penalties, setting)
+        result = unbalanced_result(problem, found, epsilon, value, setting.batch, setting.swapped, self.penalties)
+        return out_of_sample(setting, found, epsilon, self.penalties).known_to(result)
 
     def solve_cost(self, C: Any, a: Any = None, b: Any = None) -> UnbalancedResult:
         """The same for a given cost matrix C (..., n, m) in place of points; the value is not differentiable.
@@ -183,7 +184,7 @@ class UnbalancedSinkhorn(Discrepancy):
         value = value + torch.where(problem.b > 0, problem.b * columns.reward(found.g), torch.zeros_like(problem.b)).sum(-1)
         value = value + epsilon * problem.a.sum(-1) * problem.b.sum(-1)
         value = value.to(matrix.dtype).reshape(batch)
-        return unbalanced_result(problem, found, epsilon, value, batch, False, self.penalties, None)
+        return unbalanced_result(problem, found, epsilon, value, batch, False, self.penalties)
 
     def _forbidding(self, problem: MatrixProblem, forbidden: Tensor, epsilon: Tensor) -> MatrixProblem:
         """Forbidden pairs get a finite cost so high that their plan entries underflow to exactly zero."""
