@@ -24,6 +24,7 @@ from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
+from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
 from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
 from discrepancy.transport.orlicz.functions import CustomOrlicz, ExponentialPower, OrliczFunction, Power
 from discrepancy.transport.orlicz.norm import luxemburg_norm
@@ -43,6 +44,7 @@ __all__ = [
     "CustomControl",
     "CustomOrlicz",
     "Distributed",
+    "EntropicPlan",
     "EntropicSolver",
     "ExactSolver",
     "ExponentialPower",

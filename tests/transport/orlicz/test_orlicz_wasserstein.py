@@ -11,6 +11,7 @@ import torch
 
 from discrepancy.testing import check_discrepancy
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
+from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
 from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
 from discrepancy.transport.orlicz.functions import CustomOrlicz, ExponentialPower, Power
 from discrepancy.transport.orlicz.norm import luxemburg_norm
@@ -129,3 +130,14 @@ def test_what_is_no_orlicz_function_is_refused() -> None:
 
 def test_conformity_of_the_distance() -> None:
     check_discrepancy(OrliczWasserstein())
+
+
+def test_entropic_plans_bound_from_above_and_tighten() -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(40, 2)), rng.normal(size=(40, 2)) + 1
+    exact = float(OrliczWasserstein()(x, y))
+    values = [float(OrliczWasserstein(solver=EntropicPlan(f))(x, y)) for f in (0.5, 0.1, 0.02)]
+    assert exact <= values[2] * (1 + 1e-12)
+    assert values[2] <= values[1] <= values[0] <= 1.2 * exact
+    found = OrliczWasserstein(solver=EntropicPlan(0.1)).solve(x, y)
+    assert float(found.value) - float(found.dual_gap) <= exact
