@@ -18,8 +18,9 @@ def anneal(system, a, b, epsilon, first, factor, goal, steps, shift, budget, g, 
     """The potential g (m,) of one problem with positive weights, in units of the cost, and levels (n,) at epsilon; returns the
     L1 error.
 
-    From `g` at epsilon = first, by `factor` down to epsilon; at each level a sweep where it is far off and at most `steps` Newton steps to an
-    error of 0.01 (to `goal` at the last, as many as the budget allows), the next starting on the line through the last two.
+    From `g` at epsilon = first, by `factor` down to epsilon. At each level a sweep where it is far off and at most `steps`
+    Newton steps to an error of 0.01 (to `goal` at the last, as many as the budget allows), the next starting on the line
+    through the last two.
     """
     m = b.size
     log_b, inverse_a = np.log2(b), 1.0 / a
@@ -71,8 +72,8 @@ def anneal(system, a, b, epsilon, first, factor, goal, steps, shift, budget, g, 
 
 @compiled(fastmath=FAST)
 def soft_minimum(cost, i, columns, scale, weights, potential):
-    """-log2 sum_j weights_j 2^(scale (potential_j - C_ij)) / scale along row i, or along column i if `columns`; 0 where no pair is
-    allowed."""
+    """-log2 sum_j weights_j 2^(scale (potential_j - C_ij)) / scale along row i, or along column i if `columns`; 0 where no pair
+    is allowed."""
     size = weights.size
     top = -1e300
     for j in range(size):

@@ -13,8 +13,8 @@ from discrepancy._loops.exponential import exp2_double
 
 @compiled(fastmath=FAST)
 def plan_sums(cost, scale, u, h, a, rows, columns, lowered):
-    """With P_ij = 2^(u_i + h_j - scale C_ij): writes row sums (n,), column sums (m,) and the column sums `lowered` (m,) after rows
-    above their weight a were scaled down to it; returns <P, C>. One pass, n m exponentials."""
+    """With P_ij = 2^(u_i + h_j - scale C_ij): writes row sums (n,), column sums (m,) and the column sums `lowered` (m,) after
+    rows above their weight a were scaled down to it; returns <P, C>. One pass, n m exponentials."""
     n, m = cost.shape
     share = np.empty(m)
     columns[:] = 0.0

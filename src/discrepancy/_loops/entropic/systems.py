@@ -3,11 +3,11 @@
 Newton and conjugate gradients are written once; which loops they run over is decided by the type when they are compiled.
 """
 
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false, reportUnusedParameter=false
+# pyright: reportIndexIssue=false, reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -28,16 +28,16 @@ class Dense(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """pointers (n + 1,) int64, index (k,) int32, cost (k,) and a buffer for the plan (k,), float64."""
+    """pointers (n + 1,) int64, targets (k,) int32, cost (k,) and a buffer for the plan (k,), float64."""
 
     pointers: np.ndarray
-    index: np.ndarray
+    targets: np.ndarray
     cost: np.ndarray
     plan: np.ndarray
 
 
-def _holds(system: object, kind: type) -> bool:
-    return isinstance(system, types.BaseNamedTuple) and system.instance_class is kind
+def _holds(system: Any, kind: type) -> bool:
+    return isinstance(system, types.BaseNamedTuple) and getattr(system, "instance_class", None) is kind
 
 
 def evaluate(system, scale, h, a, columns, levels):
@@ -66,7 +66,7 @@ def _evaluate(system, scale, h, a, columns, levels):
     if _holds(system, Dense):
         return lambda system, scale, h, a, columns, levels: evaluate_dense(system.cost, system.plan, scale, h, a, columns, levels)
     return lambda system, scale, h, a, columns, levels: evaluate_sparse(
-        system.pointers, system.index, system.cost, system.plan, scale, h, a, columns, levels
+        system.pointers, system.targets, system.cost, system.plan, scale, h, a, columns, levels
     )
 
 
@@ -74,14 +74,16 @@ def _evaluate(system, scale, h, a, columns, levels):
 def _square_sums(system, inverse_a, out):
     if _holds(system, Dense):
         return lambda system, inverse_a, out: square_sums_dense(system.plan, inverse_a, out)
-    return lambda system, inverse_a, out: square_sums_sparse(system.pointers, system.index, system.plan, inverse_a, out)
+    return lambda system, inverse_a, out: square_sums_sparse(system.pointers, system.targets, system.plan, inverse_a, out)
 
 
 @overload(normal_product, jit_options=_OPTIONS)
 def _normal_product(system, inverse_a, p, out):
     if _holds(system, Dense):
         return lambda system, inverse_a, p, out: normal_product_dense(system.plan, inverse_a, p, out)
-    return lambda system, inverse_a, p, out: normal_product_sparse(system.pointers, system.index, system.plan, inverse_a, p, out)
+    return lambda system, inverse_a, p, out: normal_product_sparse(
+        system.pointers, system.targets, system.plan, inverse_a, p, out
+    )
 
 
 @overload(lift, jit_options=_OPTIONS)

@@ -44,7 +44,7 @@ def certify(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor) -> Certific
     scales = []
     scaled_columns = torch.zeros_like(b)
     for part, plan, ground in problem.plan_blocks(f, g, epsilon):
-        cost = cost + (plan * ground).sum((-1, -2))
+        cost = cost + _moved(plan, ground)
         sums = plan.sum(-1)
         row_sums.append(sums)
         mass = mass + sums.sum(-1)
@@ -75,9 +75,14 @@ def certify(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor) -> Certific
             reference > 0, rounded / torch.where(reference > 0, reference, torch.ones_like(reference)), torch.ones_like(rounded)
         )
         entropy = torch.xlogy(rounded, ratio).sum((-1, -2))
-        primal = primal + (rounded * ground).sum((-1, -2)) + epsilon * entropy
+        primal = primal + _moved(rounded, ground) + epsilon * entropy
     dual = (a * f).sum(-1) + (b * g).sum(-1) - epsilon * (mass - 1)
     return Certificate(cost, error, primal - dual)
+
+
+def _moved(plan: Tensor, ground: Tensor) -> Tensor:
+    """<P, C> of a block; a forbidden pair without mass costs nothing."""
+    return (plan * torch.where(plan > 0, ground, torch.zeros_like(ground))).sum((-1, -2))
 
 
 def _shrink(weight: Tensor, sums: Tensor) -> Tensor:

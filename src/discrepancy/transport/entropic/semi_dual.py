@@ -12,6 +12,8 @@ from discrepancy._validate import positive
 from discrepancy.transport.entropic.kept.solve import solve_kept, solve_kept_symmetric
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem, Rows
 from discrepancy.transport.entropic.solver import Potentials, default_tolerance
+from discrepancy.transport.entropic.streamed.problem import FusedProblem
+from discrepancy.transport.entropic.streamed.solve import solve_streamed
 
 # A change of a potential by more than this many epsilons in one step leaves the region where the quadratic model means anything.
 _LONGEST = 8.0
@@ -34,7 +36,7 @@ class SemiDualNewton:
     """
 
     tolerance: float | None = None
-    max_iterations: int = 5000
+    max_iterations: int = 20_000
     annealing: float = 2.0
     memory: float = 1.0
 
@@ -59,6 +61,8 @@ class SemiDualNewton:
         goal = self._goal(problem)
         if isinstance(problem, MatrixProblem) and problem.cost.device.type == "cpu":
             return solve_kept(problem, epsilon, goal, self.max_iterations, self.annealing, start)
+        if isinstance(problem, FusedProblem):
+            return solve_streamed(problem, epsilon, goal, self.max_iterations, self.annealing, self.memory, start)
         run = _Run(problem, self.max_iterations)
         if start is not None:
             g = run.sweep(start.double(), epsilon)

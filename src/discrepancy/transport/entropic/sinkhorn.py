@@ -10,13 +10,15 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy
 from discrepancy._results import TransportResult
-from discrepancy._validate import SamplePair, as_tensor, require_finite, weights
+from discrepancy._validate import SamplePair, as_tensor, weights
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.certificate import certify
+from discrepancy.transport.entropic.cost_matrix import require_costs
 from discrepancy.transport.entropic.differentiable import differentiable as with_gradients
 from discrepancy.transport.entropic.envelope import entropic_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
 from discrepancy.transport.entropic.implicit import ImplicitPlan
+from discrepancy.transport.entropic.maps import OutOfSample
 from discrepancy.transport.entropic.matrix_value import matrix_value
 from discrepancy.transport.entropic.pair_costs import MatrixCosts, PointCosts
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
@@ -154,6 +156,7 @@ class Sinkhorn(Discrepancy):
         """
         value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b), start)
         result = transport_result(problem, found, epsilon, value, setting.batch, setting.swapped)
+        result = OutOfSample.of(setting, found.f, found.g, epsilon).known_to(result)
         if not differentiable:
             return result
         costs, keep = PointCosts(setting.cost, setting.budget), setting.memory // 2
@@ -165,16 +168,18 @@ class Sinkhorn(Discrepancy):
         """The same for a given cost matrix C (..., n, m) in place of points; the value is differentiable in C, a and b.
 
         differentiable: cost, potentials and plan are, too, as in `solve`.
-        Raises ValueError for a matrix or weights that do not fit or are not finite.
+        +inf forbids a pair: its entry of the plan is exactly zero.
+        Raises ValueError for a matrix or weights that do not fit, for NaN and -inf, NumericalError where the forbidden pairs
+        leave no plan.
         """
         matrix = as_tensor(C, "C")
         if matrix.ndim < 2 or 0 in matrix.shape:
             raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
-        require_finite(matrix, "C")
         batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
         left = weights(a, (*batch, n), "a", like=matrix).reshape(-1, n)
         right = weights(b, (*batch, m), "b", like=matrix).reshape(-1, m)
         costs = matrix.reshape(-1, n, m)
+        require_costs(costs, left, right)
         problem = MatrixProblem(costs, left, right, matrix.dtype)
         epsilon = resolve(self.epsilon, problem.mean_cost())
         found = self.solver.solve(problem, epsilon)

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from discrepancy._results import NumericalError
 from discrepancy.transport.entropic.problem import MatrixProblem
+from discrepancy.transport.exact.dense import solve_matrix
 
 
 def certify_kept(problem: MatrixProblem, f: Tensor, g: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,10 +50,38 @@ def _certify(cost, a, b, f, g, epsilon) -> tuple[float, float, float]:
     primal = (kept * (f + epsilon * np.log(r))).sum() + (held * (g + epsilon * np.log(s))).sum()
     if theta > 0:
         missing = product_cost(cost, alpha, beta) / theta
-        entropy = _relative(alpha, a) + _relative(beta, b) - 2 * theta * np.log(theta) - (1 - theta) * np.log1p(-theta)
-        primal += missing + epsilon * entropy
+        if np.isinf(missing):
+            primal = _around_forbidden(cost, a, b, kept, held, theta, primal, epsilon)
+        else:
+            entropy = _relative(alpha, a) + _relative(beta, b) - 2 * theta * np.log(theta)
+            primal += missing + epsilon * (entropy - (1 - theta) * _log1p(-theta))
     dual = (a * f).sum() + (b * g).sum() - epsilon * (rows.sum() - 1)
     return float(total), float(error), float(primal - dual)
+
+
+def _around_forbidden(cost, a, b, kept, held, theta: float, primal: float, epsilon: float) -> float:
+    """The same bound where the missing mass may not be added as a product: as any plan X that avoids the forbidden pairs.
+
+    X serves what is missing plus a share of P', as small a share as leaves it a way: at the whole, X is a plan between a and b.
+    """
+    for share in (0.0, min(1.0, 100 * theta), 1.0):
+        left, right = np.maximum(a - (1 - share) * kept, 0), np.maximum(b - (1 - share) * held, 0)
+        mass = max(left.sum(), right.sum())
+        try:
+            rest = solve_matrix(cost, left / left.sum(), right / right.sum(), max_pivots=0)
+        except NumericalError:
+            continue
+        moved = mass * rest.mass
+        moved_cost = (moved * cost[rest.rows, rest.columns]).sum()
+        entropy = _relative(moved, a[rest.rows] * b[rest.columns]) - mass * np.log(mass)
+        own = (1 - share) * (1 - theta)
+        return float((1 - share) * primal + moved_cost + epsilon * (entropy - own * _log1p(-theta)))
+    return np.inf
+
+
+def _log1p(t: float) -> float:
+    """log(1 + t), zero at t = -1, where it is multiplied by zero."""
+    return float(np.log1p(t)) if t > -1 else 0.0
 
 
 def _lowered(weight: np.ndarray, sums: np.ndarray) -> np.ndarray:

@@ -83,7 +83,7 @@ def solve_kept_symmetric(problem: MatrixProblem, epsilon: Tensor, goal: float, l
 
 
 def _together(cost, a, b, levels, mean, goal, limit, factor, warm, f, g, errors) -> tuple[int, bool]:
-    """All problems in compiled loops, a range of them a thread; the passes of a problem on average, whether rounding stopped one."""
+    """All problems in compiled loops, a range of them a thread; passes of a problem on average, whether rounding stopped one."""
     from discrepancy._loops.entropic.annealing import solve_range
     from discrepancy._loops.threads import in_parallel, ranges
 
