@@ -119,6 +119,27 @@ def row_products(ground, rows, first, last, columns, v, tops, cut, given, u, p, 
                 out[i, k] = _dot(buffer, size, near_p[k])
 
 
+@compiled
+def _share_out(buffer, size, groups, out):
+    for t in range(size):
+        out[groups[t]] += buffer[t]
+
+
+@compiled
+def group_sums(ground, rows, first, last, columns, v, tops, cut, given, u, groups, out):
+    """out[i - start, k] = the sum of P_ij over the columns of group k, groups (m,); start is the first row of block `first`."""
+    near = no_columns(columns, tops)
+    m, start = columns.starts[-1], rows.starts[first]
+    buffer, ones, near_groups = np.empty(m), np.ones(m), np.empty(m, np.int64)
+    for block in range(first, last):
+        count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
+        size = gather(columns, groups, near, count, near_groups)
+        for i in range(rows.starts[block], rows.starts[block + 1]):
+            plan_row(ground, rows.points, i, near, size, u[i], ones, given, buffer)
+            out[i - start] = 0.0
+            _share_out(buffer, size, near_groups, out[i - start])
+
+
 @compiled(fastmath=FAST)
 def _tile_row(costs, u, v, scale):
     for t in range(v.size):
@@ -132,4 +153,4 @@ def plan_tile(costs, first, last, u, v, scale):
         _tile_row(costs[i], u[i], v, scale)
 
 
-__all__ = ["marginals", "normal_product", "plan_row", "plan_tile", "row_products"]
+__all__ = ["group_sums", "marginals", "normal_product", "plan_row", "plan_tile", "row_products"]

@@ -110,7 +110,7 @@ class SemiDualNewton:
                 outcome = Outcome.CONVERGED
                 break
             f = f + (0.5 if done < 3 else 2 / 3) * (target - f)
-        f = (f + target) / 2
+        f = torch.where(problem.a > 0, (f + target) / 2, target)  # weightless points lag behind until the last soft-minimum
         return Potentials(f, f, error, done, outcome)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from discrepancy._loops.threads import in_parallel, ranges
@@ -20,6 +21,8 @@ from discrepancy.transport.entropic.streamed.ground import PairedClouds
 EXACT_CUT, PRODUCT_CUT = 70.0, 44.0
 # Column sums are formed in so many parts, whatever the number of threads, so that the bits do not depend on it.
 _PARTS = 16
+# Groups of columns on which the coarse part of the Newton system lives: 2^7.
+_GROUPS = 7
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,29 @@ class Side:
     heavy: OrderedCloud
 
 
+class Range(NamedTuple):
+    """Row blocks first to last - 1 against all columns: the loops' first arguments."""
+
+    ground: Any
+    rows: Any
+    first: int
+    last: int
+    columns: Any
+    v: np.ndarray
+    tops: np.ndarray
+    tile: Any
+
+    def spread(self, work: Callable[..., Any]) -> None:
+        """Call work(part number, *loop arguments) on parts of the range, over the threads."""
+        parts = ranges(self.last - self.first, 1, _PARTS)
+
+        def part(k: int) -> None:
+            start, stop = parts[k]
+            work(k, *self._replace(first=self.first + start, last=self.first + stop))
+
+        in_parallel(part, range(len(parts)))
+
+
 class StreamedPairs:
     """One problem's points, cost and weights a (n,), b (m,), with its passes; arrays are float64 in the user's order.
 
@@ -61,14 +87,17 @@ class StreamedPairs:
         self.clouds = PairedClouds(x, y, cost)
         self.left, self.right = self._side(self.clouds.x, a), self._side(self.clouds.y, b)
         self.pairs, self.skipped = 0, 0.0
+        self._groups: tuple[np.ndarray, int] | None = None
 
     def _side(self, points: Tensor, weights: np.ndarray) -> Side:
         every = self.clouds.cloud(points, None)
         light = bool((weights == 0).any())
         return Side(points, weights, every, self.clouds.cloud(points, weights) if light else every)
 
-    def run(self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False) -> None:
-        """Call work(part number, ground, row cloud, first, last, column cloud, v, tops, tile) over all blocks of rows."""
+    def ranges(
+        self, rows: Side, columns: Side, scale: float, v: np.ndarray, *, every: bool = False, most: int = 1 << 62
+    ) -> Iterator[Range]:
+        """All blocks of rows (`every`: of weightless ones too), at most `most` at a time, with what the loops need of them."""
         from discrepancy._loops.entropic_points.blocks import block_tops
 
         across = columns.heavy
@@ -78,13 +107,15 @@ class StreamedPairs:
         block_tops(across.cloud, v, tops)
         ground = self.clouds.ground(scale)
         for first, last, tile in self.clouds.tiles(rows.points, down, columns.points, across):
-            parts = ranges(last - first, 1, _PARTS)
+            for start in range(first, last, most):
+                yield Range(ground, down.cloud, start, min(start + most, last), across.cloud, v, tops, tile)
 
-            def part(k: int, first: int = first, tile: Any = tile, parts: list[tuple[int, int]] = parts) -> None:
-                start, stop = parts[k]
-                work(k, ground, down.cloud, first + start, first + stop, across.cloud, v, tops, tile)
-
-            in_parallel(part, range(len(parts)))
+    def run(
+        self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False
+    ) -> None:
+        """Call work(part number, ground, row cloud, first, last, column cloud, v, tops, tile) over all blocks of rows."""
+        for r in self.ranges(rows, columns, scale, v, every=every):
+            r.spread(work)
 
     def soft_minima(self, v: np.ndarray, scale: float, *, transposed: bool = False, cut: float = EXACT_CUT) -> np.ndarray:
         """log2 sum_j 2^(v_j - s c_ij) for every row (n,); transposed: log2 sum_i 2^(v_i - s c_ij) for every column (m,)."""
@@ -132,6 +163,46 @@ class StreamedPairs:
         self.run(self.left, self.right, scale, v, work)
         self.pairs += sum(counted)
         return across.scattered(totals.sum(0), len(self.right.weights))
+
+    def groups(self) -> tuple[np.ndarray, int]:
+        """A group (m,) of neighbouring columns for each column, of about equal size, and how many there are."""
+        if self._groups is None:
+            from discrepancy._loops.cells import cell_order
+
+            order = self.right.every.order.copy()
+            m = order.size
+            depth = min(_GROUPS, max(0, int(math.log2(max(1, m // 8)))))
+            if not self.clouds.boxed:
+                cell_order(self.right.points.double().contiguous().numpy(), order, depth)
+            groups = np.empty(m, np.int64)
+            groups[order] = np.arange(m) * (1 << depth) // m
+            self._groups = groups, 1 << depth
+        return self._groups
+
+    def coarse_curvature(
+        self, u: np.ndarray, v: np.ndarray, scale: float, weights: np.ndarray, groups: np.ndarray, count: int, *, cut: float = PRODUCT_CUT
+    ) -> np.ndarray:
+        """Z^T Q^T diag(weights) Q Z (count, count) for Q_ij = 2^(u_i + v_j - s c_ij) and Z the indicators of groups (m,)."""
+        from discrepancy._loops.entropic_points.products import group_sums
+
+        down, across = self.left.heavy, self.right.heavy
+        u, weights, groups = down.gathered(u), torch.from_numpy(down.gathered(weights)), across.gathered(groups)
+        total = torch.zeros(count, count, dtype=torch.float64)
+
+        for r in self.ranges(self.left, self.right, scale, v, most=_PARTS * 4):
+            start, stop = (int(r.rows.starts[k]) for k in (r.first, r.last))
+            sums = torch.empty(stop - start, count, dtype=torch.float64)
+
+            def work(
+                k: int, ground: Any, cloud: Any, first: int, last: int, other: Any, v: np.ndarray, tops: Any, tile: Any,
+                sums: Tensor = sums, start: int = start,
+            ) -> None:  # fmt: skip
+                out = sums.numpy()[cloud.starts[first] - start : cloud.starts[last] - start]
+                group_sums(ground, cloud, first, last, other, v, tops, cut, tile, u, groups, out)
+
+            r.spread(work)
+            total.addmm_(sums.mT, sums * weights[start:stop, None])
+        return total.numpy()
 
     def marginals(self, u: np.ndarray, v: np.ndarray, scale: float) -> Marginals:
         """Marginals and cost of P_ij = 2^(u_i + v_j - s c_ij)."""
