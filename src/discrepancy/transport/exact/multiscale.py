@@ -57,7 +57,7 @@ def solve_points(
         )
     space, left, right, unit, flat = _prepare(x, y, whole_a, whole_b, cost, memory, merge=start is None)
     if cost.premetric and left.holds_the_same_as(right):
-        found = _nothing_moves(left.reduction.mass)
+        found = _nothing_moves(left.side.mass)
     elif start is None:
         depths = level_depths(len(left.side.mass), len(right.side.mass))
         found = descend(space, sides(left.side, depths, flat), sides(right.side, depths, flat))
