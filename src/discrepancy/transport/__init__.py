@@ -20,6 +20,7 @@ from discrepancy.transport.gaussian.geometry import (
     bures_log,
     bures_wasserstein,
 )
+from discrepancy.transport.gaussian.mixture import GaussianMixture, mixture_wasserstein
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
@@ -50,6 +51,7 @@ __all__ = [
     "ExponentialPower",
     "GaussianBarycenter",
     "GaussianMap",
+    "GaussianMixture",
     "GaussianWasserstein",
     "KLPenalty",
     "LogSinkhorn",
@@ -87,5 +89,6 @@ __all__ = [
     "excess_mass",
     "excess_mass_bound",
     "luxemburg_norm",
+    "mixture_wasserstein",
     "sample_coupling",
 ]
