@@ -1,8 +1,8 @@
 """Transport solvers beside their peers at equal error, on one thread and two.   make bench-transport
 
-python benchmarks/bench_transport.py [--rows PATTERN] [--threads 1,2] [--quick] [--long] [--seeds N] [--limit SECONDS] [--list]
+python benchmarks/bench_transport.py [--rows PATTERN] [--threads 1,2] [--quick] [--dry] [--long] [--seeds N] [--limit SECONDS] [--list]
 
---rows takes a regular expression, searched in "task: name"; --quick takes small instances and writes nothing; --long adds the
+--rows takes a regular expression, searched in "task: name"; --quick takes small instances and writes nothing, --dry writes nothing; --long adds the
 rows of n = 1,000,000; what takes longer than --limit seconds says so. Each row is written when it is done, in place of the old
 one of its name and number of threads.
 """
@@ -70,7 +70,7 @@ def _measure(options: argparse.Namespace, threads: int) -> None:
         seeds = options.seeds or (1 if options.quick or threads > 1 else row.seeds)
         found = summary(row, measured(row, quick=options.quick, threads=threads, limits=limits, seeds=seeds), threads, limits)
         print(lines(found), flush=True)
-        if not options.quick:
+        if not (options.quick or options.dry):
             _store(found, order, options.limit)
 
 
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", help="regular expression in 'task: name'")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, with commas")
     parser.add_argument("--quick", action="store_true", help="small instances, one seed, nothing written")
+    parser.add_argument("--dry", action="store_true", help="nothing written")
     parser.add_argument("--long", action="store_true", help="also the rows that take minutes each")
     parser.add_argument("--seeds", type=int, default=0, help="seeds a row (the row's own number: 3, or 1 for the largest)")
     parser.add_argument("--limit", type=float, default=20.0, help="processor seconds that one call of a peer may take")
