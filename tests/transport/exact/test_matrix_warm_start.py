@@ -7,7 +7,7 @@ import pytest
 from test_solve_matrix import check_certificate
 
 from discrepancy._loops import simplex
-from discrepancy.transport.exact.coarsening import cells, estimated_potentials, representatives
+from discrepancy.transport.exact.coarsening import cells, extended_potentials, representatives
 from discrepancy.transport.exact.columns import candidate_arcs
 from discrepancy.transport.exact.dense import solve_matrix
 from discrepancy.transport.exact.flows import integer_weights
@@ -74,10 +74,10 @@ def test_cells_part_the_points_along_coordinates_and_keep_the_mass():
     assert len(set(chosen.tolist())) == len(mass) < 60
 
 
-def test_estimated_potentials_shorten_the_way():
+def test_potentials_of_representatives_shorten_the_way():
     C, a, b = cloud(3, 300, 400, 2)
     w = integer_weights(a, b)
-    f, g = estimated_potentials(CostMatrix(C), w.a, w.b, np.random.default_rng(0))
+    f, g = extended_potentials(CostMatrix(C), w.a, w.b, np.random.default_rng(0))
     s = solve_matrix(C, a, b)
     lowered = np.minimum(f, (C - g).min(1))
     assert s.primal - (a @ lowered + b @ g) < 0.05 * s.primal

@@ -25,7 +25,10 @@ def smallest_in_rows(block, g, threshold, values, places, count, least):
         found = 0
         worst = threshold[i]
         lowest = np.inf
-        for begin in range(0, m, _TILE):
+        tiles = (m + _TILE - 1) // _TILE
+        for k in range(tiles):
+            # Each row begins at a tile of its own: where many entries tie, the rows keep different ones.
+            begin = ((i + k) % tiles) * _TILE
             length = min(_TILE, m - begin)
             entries = block[i, begin : begin + length]
             shifts = g[begin : begin + length]

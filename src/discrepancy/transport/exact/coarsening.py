@@ -1,15 +1,16 @@
-"""Potentials to start from, on a cost matrix that comes without points: reduction, or a hierarchy of representatives."""
+"""Where to start on a cost matrix that comes without points: its reduction, or a hierarchy of representatives."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from discrepancy.transport.exact.columns import Start, candidate_arcs, generate, greedy_start, least_in_rows
 from discrepancy.transport.exact.matrix import CostMatrix
 
 _CELL = 4  # members of a cell, on each side: a level has a sixteenth of the entries of the level below
 _COORDINATES = 32  # entries of a row that place it among the other rows
 _SMALL = 64  # points of a side that are not coarsened further
-_SERVED = 0.55  # share of the mass that the reduced matrix serves at its minima, above which reduction is a good start
+_SERVED = 0.8  # share of the mass that the candidates of the reduced matrix serve, above which reduction is a good start
 
 
 def reduced_potentials(matrix: CostMatrix) -> tuple[np.ndarray, np.ndarray]:
@@ -28,27 +29,6 @@ def reduced_potentials(matrix: CostMatrix) -> tuple[np.ndarray, np.ndarray]:
         lower_to_columns(block, first, f, g)
     g[g == np.inf] = 0.0
     return f, g
-
-
-def share_served(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.ndarray) -> float:
-    """The share of the mass that a greedy flow sends along the smallest reduced cost of each row and column."""
-    from discrepancy._loops.simplex import greedy
-    from discrepancy._loops.simplex.smallest import smallest_in_columns, smallest_in_rows
-
-    n, m = matrix.shape
-    row_value, row_place, row_least = np.full((n, 1), np.inf), np.zeros((n, 1), np.int32), np.empty(n)
-    column_value, column_place = np.full((m, 1), np.inf), np.zeros((m, 1), np.int32)
-    for first, block in matrix.blocks():
-        stop = first + len(block)
-        unbounded, count = np.full(len(block), np.inf), np.empty(len(block), np.int64)
-        smallest_in_rows(block, g, unbounded, row_value[first:stop], row_place[first:stop], count, row_least[first:stop])
-        smallest_in_columns(block, first, f, column_value, column_place)
-    rows = np.concatenate([np.arange(n), column_place[:, 0]])
-    columns = np.concatenate([row_place[:, 0], np.arange(m)])
-    reduced = np.concatenate([row_value[:, 0] - f, column_value[:, 0] - g])
-    order = np.argsort(reduced)
-    _, _, flows, by_arcs = greedy(rows[order], columns[order], a, b)
-    return float(flows[:by_arcs].sum() / flows.sum())
 
 
 def cells(coordinates: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,27 +70,35 @@ def representatives(
     return order[heaviest_first[starts]], mass
 
 
-def estimated_potentials(
-    matrix: CostMatrix, a: np.ndarray, b: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Potentials f (n,), g (m,) near the optimal ones for integer weights a, b > 0; feasible only where they are used so.
+def cold_start(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> Start:
+    """Candidates, flows and potentials near the optimal ones for integer weights a, b > 0.
 
-    The reduced matrix where it already serves most of the mass at its minima. Else a problem of a sixteenth of the size is
-    solved between representatives, itself started in the same way, and its potentials extended by
+    From the reduced matrix where its candidates serve most of the mass. Else a problem of a sixteenth of the size is solved
+    between representatives, itself started in the same way, and its potentials extended by
     g_j = min over representatives i of c_ij - f_i, f_i = min_j c_ij - g_j. A few passes over the matrix.
     """
     f, g = reduced_potentials(matrix)
-    if min(matrix.shape) <= _SMALL or share_served(matrix, a, b, f, g) >= _SERVED:
-        return f, g
+    start, served = greedy_start(candidate_arcs(matrix, f, g), a, b, f, g)
+    if served >= _SERVED or min(matrix.shape) <= _SMALL:
+        return start
+    f, g = extended_potentials(matrix, a, b, generator)
+    start, _ = greedy_start(candidate_arcs(matrix, f, g), a, b, f, g)
+    return start
+
+
+def extended_potentials(
+    matrix: CostMatrix, a: np.ndarray, b: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Potentials f (n,), g (m,) from those of the problem between representatives, in which nothing is forbidden."""
     from discrepancy._loops.simplex.smallest import lower_to_columns
-    from discrepancy.transport.exact.columns import least_in_rows, solve_by_columns
 
     rows, mass_a = representatives(matrix, a, generator, 0)
     columns, mass_b = representatives(matrix, b, generator, 1)
     strip = _without_infinities(matrix.part(rows))
-    coarse = solve_by_columns(CostMatrix(np.ascontiguousarray(strip[:, columns])), mass_a, mass_b, generator=generator)
+    coarse = CostMatrix(np.ascontiguousarray(strip[:, columns]))
+    f = generate(coarse, cold_start(coarse, mass_a, mass_b, generator)).f
     g = np.full(matrix.shape[1], np.inf)
-    lower_to_columns(strip, 0, coarse.f, g)
+    lower_to_columns(strip, 0, f, g)
     f = least_in_rows(matrix, g)
     f[~np.isfinite(f)] = 0.0
     return f, g
@@ -124,4 +112,4 @@ def _without_infinities(costs: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(costs), costs, 2 * np.abs(finite).max() if len(finite) else 0.0)
 
 
-__all__ = ["cells", "estimated_potentials", "reduced_potentials", "representatives", "share_served"]
+__all__ = ["cells", "cold_start", "extended_potentials", "reduced_potentials", "representatives"]

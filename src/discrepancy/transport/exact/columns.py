@@ -51,6 +51,16 @@ class IntegerPlan:
 Forest = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where the simplex begins: candidate arcs, a forest of flows (rows, columns, flows), potentials f, g to hang it by."""
+
+    arcs: Arcs
+    forest: Forest
+    f: np.ndarray
+    g: np.ndarray
+
+
 def candidate_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> Arcs:
     """The allowed arcs of the smallest reduced costs in each row and each column, without repeats; all in a small matrix.
 
@@ -79,12 +89,16 @@ def candidate_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> Arcs:
     return arcs.chosen(np.isfinite(arcs.costs))
 
 
-def greedy_forest(arcs: Arcs, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.ndarray) -> Forest:
-    """A flow that serves all weights: arcs in the order of their reduced costs, leftovers north-west, be they forbidden."""
+def greedy_start(arcs: Arcs, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.ndarray) -> tuple[Start, float]:
+    """A flow that serves all weights, arcs taken in the order of their reduced costs, and the share of the mass they serve.
+
+    What they leave is matched north-west, be it by forbidden pairs.
+    """
     from discrepancy._loops.simplex import greedy
 
     order = np.argsort(arcs.costs - f[arcs.rows] - g[arcs.columns])
-    return greedy(arcs.rows[order], arcs.columns[order], a, b)[:3]
+    rows, columns, flows, by_arcs = greedy(arcs.rows[order], arcs.columns[order], a, b)
+    return Start(arcs, (rows, columns, flows), f, g), float(flows[:by_arcs].sum() / flows.sum())
 
 
 def violating_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> tuple[Arcs, np.ndarray]:
@@ -125,8 +139,8 @@ def least_in_rows(matrix: CostMatrix, g: np.ndarray) -> np.ndarray:
     return least
 
 
-def generate(matrix: CostMatrix, arcs: Arcs, forest: Forest, f: np.ndarray, g: np.ndarray, *, max_pivots: int) -> IntegerPlan:
-    """Pivot over `arcs` from the forest near (f, g), add the arcs that violate, and repeat until none in the matrix does.
+def generate(matrix: CostMatrix, start: Start, *, max_pivots: int | None = None) -> IntegerPlan:
+    """Pivot over the arcs of the start, add the arcs that violate, and repeat until none in the matrix does.
 
     Memory O(arcs + n + m): nothing of the matrix's size; every round reads the matrix once. The potentials returned are
     feasible to the rounding of c: f_i = min_j c_ij - g_j.
@@ -134,11 +148,14 @@ def generate(matrix: CostMatrix, arcs: Arcs, forest: Forest, f: np.ndarray, g: n
     from discrepancy._loops import simplex
 
     n, m = matrix.shape
-    rows, columns, flows = forest
-    tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), f, g)
+    limit = simplex.NO_LIMIT if max_pivots is None else max_pivots
+    rows, columns, flows = start.forest
+    tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), start.f, start.g)
+    arcs = start.arcs
     rounds = 0
     while True:
-        optimal = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=max_pivots - simplex.pivots(tree))
+        left = limit - simplex.pivots(tree)
+        optimal = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=left)
         simplex.refresh(tree)
         f, g = simplex.potentials(tree, n)
         missed, least = violating_arcs(matrix, f, g)
@@ -150,24 +167,14 @@ def generate(matrix: CostMatrix, arcs: Arcs, forest: Forest, f: np.ndarray, g: n
     return IntegerPlan(*simplex.plan(tree, n), least, g, simplex.pivots(tree), rounds, optimal)
 
 
-def solve_by_columns(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, *, generator: np.random.Generator) -> IntegerPlan:
-    """An optimal flow for integer weights a, b > 0 of equal total on a matrix without forbidden pairs."""
-    from discrepancy._loops.simplex import NO_LIMIT
-    from discrepancy.transport.exact.coarsening import estimated_potentials
-
-    f, g = estimated_potentials(matrix, a, b, generator)
-    arcs = candidate_arcs(matrix, f, g)
-    return generate(matrix, arcs, greedy_forest(arcs, a, b, f, g), f, g, max_pivots=NO_LIMIT)
-
-
 __all__ = [
     "Arcs",
     "Forest",
     "IntegerPlan",
+    "Start",
     "candidate_arcs",
     "generate",
-    "greedy_forest",
+    "greedy_start",
     "least_in_rows",
-    "solve_by_columns",
     "violating_arcs",
 ]

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from discrepancy._results import Outcome
-from discrepancy.transport.exact.coarsening import estimated_potentials
-from discrepancy.transport.exact.columns import Forest, IntegerPlan, candidate_arcs, generate, greedy_forest, least_in_rows
+from discrepancy.transport.exact.coarsening import cold_start
+from discrepancy.transport.exact.columns import IntegerPlan, Start, candidate_arcs, generate, greedy_start, least_in_rows
 from discrepancy.transport.exact.flows import IntegerWeights, integer_weights, masses
-from discrepancy.transport.exact.forbidden import allowed_forest
+from discrepancy.transport.exact.forbidden import allowed_start
 from discrepancy.transport.exact.matrix import CostMatrix
 from discrepancy.transport.exact.solution import Basis, ExactSolution
 
@@ -48,37 +48,31 @@ def solve_matrix(
     matrix = CostMatrix(C, None, None)
     if not weights.complete:
         matrix = CostMatrix(C, weights.rows, weights.columns)
-    rung = "network simplex"
     if start is None:
-        f, g = estimated_potentials(matrix, weights.a, weights.b, np.random.default_rng(0))
+        rung = "network simplex"
+        begin = cold_start(matrix, weights.a, weights.b, np.random.default_rng(0))
     else:
-        f, g = start.f[weights.rows], start.g[weights.columns]
-        rung += ", warm"
-    arcs = candidate_arcs(matrix, f, g)
-    forest = None if start is None else _kept_forest(start, weights, matrix)
-    if forest is None:
-        forest = greedy_forest(arcs, weights.a, weights.b, f, g)
-        forest, whole_a, whole_b = allowed_forest(matrix, arcs, forest, weights.a, weights.b)
-        weights = replace(weights, a=whole_a, b=whole_b)
-    from discrepancy._loops.simplex import NO_LIMIT
-
-    plan = generate(matrix, arcs, forest, f, g, max_pivots=NO_LIMIT if max_pivots is None else max_pivots)
+        rung = "network simplex, warm"
+        begin = _warm_start(start, weights, matrix)
+    begin, whole_a, whole_b = allowed_start(matrix, begin, weights.a, weights.b)
+    weights = replace(weights, a=whole_a, b=whole_b)
+    plan = generate(matrix, begin, max_pivots=max_pivots)
     return _solution(C, matrix, weights, plan, np.asarray(a, np.float64), np.asarray(b, np.float64), rung)
 
 
-def _kept_forest(start: Basis, weights: IntegerWeights, matrix: CostMatrix) -> Forest | None:
-    """The flows of `start` in the numbering of the points with weight, if they serve these weights by allowed pairs."""
-    old_a, old_b = start.a, start.b
-    new_a, new_b = np.zeros_like(old_a), np.zeros_like(old_b)
+def _warm_start(basis: Basis, weights: IntegerWeights, matrix: CostMatrix) -> Start:
+    """A start near the potentials of `basis`, with its flows if they serve these weights by allowed pairs."""
+    f, g = basis.f[weights.rows], basis.g[weights.columns]
+    arcs = candidate_arcs(matrix, f, g)
+    new_a, new_b = np.zeros_like(basis.a), np.zeros_like(basis.b)
     new_a[weights.rows], new_b[weights.columns] = weights.a, weights.b
-    if not (np.array_equal(old_a, new_a) and np.array_equal(old_b, new_b)):
-        return None
-    carrying = start.flows > 0
-    rows = np.searchsorted(weights.rows, start.rows[carrying])
-    columns = np.searchsorted(weights.columns, start.columns[carrying])
-    if not np.isfinite(matrix.at(rows, columns)).all():
-        return None
-    return rows, columns, start.flows[carrying]
+    if np.array_equal(basis.a, new_a) and np.array_equal(basis.b, new_b):
+        carrying = basis.flows > 0
+        rows = np.searchsorted(weights.rows, basis.rows[carrying])
+        columns = np.searchsorted(weights.columns, basis.columns[carrying])
+        if np.isfinite(matrix.at(rows, columns)).all():
+            return Start(arcs, (rows, columns, basis.flows[carrying]), f, g)
+    return greedy_start(arcs, weights.a, weights.b, f, g)[0]
 
 
 def _solution(

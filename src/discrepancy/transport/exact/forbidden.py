@@ -7,16 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from discrepancy._results import NumericalError
-from discrepancy.transport.exact.columns import Arcs, Forest, generate
+from discrepancy.transport.exact.columns import Arcs, Start, generate
 from discrepancy.transport.exact.matrix import CostMatrix
 
 _ROUNDING = 2.0**-53  # of the total, a point: what float64 weights can differ by that are meant to be equal
 
 
-def allowed_forest(
-    matrix: CostMatrix, arcs: Arcs, forest: Forest, a: np.ndarray, b: np.ndarray
-) -> tuple[Forest, np.ndarray, np.ndarray]:
-    """A forest of flows that serves the integer weights a, b by allowed pairs alone, near the one given, and those weights.
+def allowed_start(matrix: CostMatrix, start: Start, a: np.ndarray, b: np.ndarray) -> tuple[Start, np.ndarray, np.ndarray]:
+    """A start whose flows serve the integer weights a, b by allowed pairs alone, near the one given, and those weights.
 
     The one given, if it does. Otherwise the flow on forbidden pairs is minimised first: the transport problem of cost 1 on
     those and 0 elsewhere, in which all numbers are small integers, so that no large constant enters the costs and nothing is
@@ -24,15 +22,12 @@ def allowed_forest(
     parts whose weights agree to rounding only, the few units left over are taken off both weights.
     Raises NumericalError, naming rows and columns, where every plan needs a forbidden pair.
     """
-    rows, columns, _ = forest
-    if np.isfinite(matrix.at(rows, columns)).all():
-        return forest, a, b
-    from discrepancy._loops.simplex import NO_LIMIT
-
+    if np.isfinite(matrix.at(*start.forest[:2])).all():
+        return start, a, b
     indicator = replace(matrix, forbidden=True)
     n, m = matrix.shape
-    allowed = Arcs(arcs.rows, arcs.columns, np.zeros(len(arcs.costs)))
-    plan = generate(indicator, allowed, forest, np.zeros(n), np.zeros(m), max_pivots=NO_LIMIT)
+    arcs = Arcs(start.arcs.rows, start.arcs.columns, np.zeros(len(start.arcs.costs)))
+    plan = generate(indicator, Start(arcs, start.forest, np.zeros(n), np.zeros(m)))
     used = indicator.at(plan.rows, plan.columns) > 0
     rows, columns, flows = plan.rows, plan.columns, plan.flows
     if used.any():
@@ -42,7 +37,7 @@ def allowed_forest(
         np.subtract.at(a, rows[used], flows[used])
         np.subtract.at(b, columns[used], flows[used])
         rows, columns, flows = rows[~used], columns[~used], flows[~used]
-    return (rows, columns, flows), a, b
+    return replace(start, forest=(rows, columns, flows)), a, b
 
 
 def _separation(
@@ -80,4 +75,4 @@ def _listed(what: str, index: np.ndarray) -> str:
     return f"{what}{'s' if len(index) > 1 else ''} {shown}" + (f" and {len(index) - 8} more" if len(index) > 8 else "")
 
 
-__all__ = ["allowed_forest"]
+__all__ = ["allowed_start"]
