@@ -1,4 +1,4 @@
-"""The gradient of a plan's total cost in the points, plan and pairs never held: what the envelope theorem asks of the backward."""
+"""The gradient of a plan's total cost in the points, pairs never held: what the envelope theorem asks of the backward pass."""
 
 from __future__ import annotations
 

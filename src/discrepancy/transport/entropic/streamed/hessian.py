@@ -1,4 +1,4 @@
-"""The curvature of the semi-dual at one point, as products: from kept entries of the plan where those are few enough, else streamed.
+"""The curvature of the semi-dual at one point, as products: from kept entries of the plan where they are few, else streamed.
 
 Entries of a row's shares below `threshold` are left out. That makes the curvature larger, never indefinite, by what is left
 out; it decides how fast Newton's method converges and not where to.
@@ -7,6 +7,7 @@ out; it decides how fast Newton's method converges and not where to.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from discrepancy._loops.threads import in_parallel
+from discrepancy.transport.entropic.streamed.newton import jacobi
 from discrepancy.transport.entropic.streamed.passes import StreamedPairs
 
 # Bytes of one kept entry: its value and its column.
@@ -30,15 +32,13 @@ class _Rows:
     values: np.ndarray
 
 
-class Curvature:
+class StreamedCurvature:
     """p -> Q^T (a * (Q p)) for the shares Q_ij = 2^(v_j - s c_ij - logs_i), which sum to one in each row.
 
     `room` is how many bytes may be taken by kept entries; `entries` how many are kept, None where products are streamed.
     """
 
-    def __init__(
-        self, stream: StreamedPairs, logs: np.ndarray, v: np.ndarray, scale: float, threshold: float, room: int
-    ) -> None:
+    def __init__(self, stream: StreamedPairs, logs: np.ndarray, v: np.ndarray, scale: float, threshold: float, room: int) -> None:
         self.stream, self.u, self.v, self.scale = stream, -logs, v, scale
         self.cut = -math.log2(threshold)
         self.rows = self._kept(threshold, room // _ENTRY)
@@ -48,6 +48,8 @@ class Curvature:
         from discrepancy._loops.entropic_points.sparse_plan import sparse_rows
 
         stream, down = self.stream, self.stream.left.heavy
+        if room < down.size:
+            return None
         u, found = down.gathered(self.u), []
         kept = 0
         # One range after the other, so that a plan that does not fit is given up early.
@@ -97,6 +99,21 @@ class Curvature:
         in_parallel(work, range(len(parts)))
         return stream.right.heavy.scattered(totals.sum(0), len(stream.right.weights))
 
+    def preconditioner(self, diagonal: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """The inverse diagonal, plus the inverse of the system summed over groups of neighbouring columns: smooth errors, of
+        which the diagonal knows nothing, live there. Rounding may leave that indefinite: then it is left out."""
+        scale, (groups, count), heavy = jacobi(diagonal, squares), self.stream.groups(), self.stream.right.weights > 0
+        sums = np.bincount(groups, weights=diagonal, minlength=count)
+        # Adding c c^T / 1 lifts the one direction without curvature, the constants, in which no residual lies.
+        system = np.diag(sums) - self.coarse(groups, count) + np.outer(sums, sums) / max(float(sums.sum()), 1e-300)
+        lifted = torch.from_numpy(system)
+        lifted.diagonal().add_(1e-12 * float(lifted.diagonal().max()))
+        factor, failed = torch.linalg.cholesky_ex(lifted)
+        if int(failed):
+            return lambda r: r * scale
+        coarse = torch.cholesky_inverse(factor).numpy()
+        return lambda r: r * scale + (coarse @ np.bincount(groups, weights=r, minlength=count))[groups] * heavy
+
     def coarse(self, groups: np.ndarray, count: int) -> np.ndarray:
         """Z^T Q^T diag(a) Q Z (count, count) with Z the indicators of groups (m,) of columns."""
         stream, a = self.stream, self.stream.left.weights
@@ -113,4 +130,4 @@ class Curvature:
         return total.numpy()
 
 
-__all__ = ["Curvature"]
+__all__ = ["StreamedCurvature"]

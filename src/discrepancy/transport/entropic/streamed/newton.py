@@ -1,14 +1,14 @@
-"""Newton's method on the semi-dual of one streamed problem at one epsilon: matrix-free, a pass of the pairs a product."""
+"""Newton's method on the semi-dual of one problem at one epsilon, matrix-free: it knows the plan only by its passes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import torch
 
-from discrepancy.transport.entropic.streamed.hessian import Curvature
-from discrepancy.transport.entropic.streamed.passes import EXACT_CUT, StreamedPairs
+from discrepancy.transport.entropic.streamed.passes import EXACT_CUT, Evaluation
 
 LOG2 = float(np.log(2.0))
 # A potential's change by more than this many epsilons in one step leaves the region where the quadratic model means anything.
@@ -31,15 +31,65 @@ class Point:
     error: float
 
 
+class Curvature(Protocol):
+    """The plan's part of the Newton system at one point."""
+
+    entries: int | None
+
+    def product(self, p: np.ndarray) -> np.ndarray:
+        """Q^T (a * (Q p)) (m,), Q the plan's rows as shares that sum to one."""
+        ...
+
+    def preconditioner(self, diagonal: np.ndarray, squares: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """An approximate inverse of diag(diagonal) - Q^T diag(a) Q."""
+        ...
+
+
+class Passes(Protocol):
+    """What the solver asks of a problem: flat float64 arrays, exponents in base 2, scale = 1 / (epsilon log 2)."""
+
+    @property
+    def row_weights(self) -> np.ndarray:
+        """a (n,)."""
+        ...
+
+    @property
+    def column_weights(self) -> np.ndarray:
+        """b (m,)."""
+        ...
+
+    def evaluate(self, v: np.ndarray, scale: float, *, cut: float = EXACT_CUT) -> Evaluation:
+        """Row by row log2 sum_j 2^(v_j - s c_ij), and the column sums and squares of the plan that it makes exact."""
+        ...
+
+    def soft_minima(self, v: np.ndarray, scale: float, *, transposed: bool = False, cut: float = EXACT_CUT) -> np.ndarray:
+        """The rows' logs alone; transposed: log2 sum_i 2^(v_i - s c_ij) for every column."""
+        ...
+
+    def curvature(self, point: Evaluation, v: np.ndarray, scale: float, threshold: float, room: int) -> Curvature:
+        """The curvature at an evaluation; shares below `threshold` may be left out, `room` bytes be taken."""
+        ...
+
+    def coarser(self, epsilon: float, mean: float) -> tuple[Passes, float, Callable[[np.ndarray, float], np.ndarray]] | None:
+        """A smaller problem like this one, the epsilon down to which it may be trusted, and what extends its row potentials at
+        some epsilon to column potentials here; None where this one is small enough."""
+        ...
+
+
+def jacobi(diagonal: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """The inverse of the Newton system's diagonal; zero where a column has no mass."""
+    inner = np.maximum(diagonal - squares, 1e-12 * diagonal)
+    return np.where(inner > 0, 1 / np.where(inner > 0, inner, 1.0), 0.0)
+
+
 class SemiDual:
     """The concave function v -> b.v - sum_i a_i log2 sum_j 2^(v_j - s c_ij), whose maximiser has the column sums b."""
 
-    def __init__(self, stream: StreamedPairs, epsilon: float, limit: int, room: int) -> None:
+    def __init__(self, problem: Passes, epsilon: float, limit: int, room: int) -> None:
         self.room, self.entries = room, None
-        self.stream, self.scale, self.limit = stream, 1 / (epsilon * LOG2), limit
-        self.a, self.b = stream.left.weights, stream.right.weights
+        self.problem, self.scale, self.limit = problem, 1 / (epsilon * LOG2), limit
+        self.a, self.b = problem.row_weights, problem.column_weights
         self.heavy = self.b > 0
-        self.groups, self.count = stream.groups()
         self.passes = self.products = self.steps = 0
 
     @property
@@ -50,7 +100,7 @@ class SemiDual:
     def at(self, v: np.ndarray, cut: float = EXACT_CUT) -> Point:
         """One pass."""
         self.passes += 1
-        found = self.stream.evaluate(v, self.scale, cut=cut)
+        found = self.problem.evaluate(v, self.scale, cut=cut)
         dual = float(self.b @ v - self.a @ found.logs)
         return Point(v, found.logs, found.sums, found.squares, dual, float(np.abs(self.b - found.sums).sum()))
 
@@ -62,7 +112,7 @@ class SemiDual:
         if (self.heavy & ~seen).any():  # a column whose mass was left out, or underflows, has a logarithm all the same
             self.passes += 1
             u = np.where(self.a > 0, np.log2(np.where(self.a > 0, self.a, 1.0)) - point.logs, 0.0)
-            logs = self.stream.soft_minima(u, self.scale, transposed=True)
+            logs = self.problem.soft_minima(u, self.scale, transposed=True)
             fresh = np.where(seen | ~self.heavy, fresh, np.log2(np.where(self.heavy, self.b, 1.0)) - logs)
         return fresh
 
@@ -85,16 +135,17 @@ class SemiDual:
         error, residual = point.error, self.b - point.sums
         # The shift vanishes with the error, so that convergence stays superlinear, and steadies the first steps.
         diagonal = point.sums * (1 + 0.1 * error)
-        inner = np.maximum(diagonal - point.squares, 1e-12 * point.sums)
-        scale = np.where(inner > 0, 1 / np.where(inner > 0, inner, 1.0), 0.0)
-        self.passes += 1
+        self.passes += self.room > 0
         threshold = min(_COARSEST, max(_FINEST, 1e-3 * error))
-        curvature = Curvature(self.stream, point.logs, point.v, self.scale, threshold, self.room)
+        found = Evaluation(point.logs, point.sums, point.squares)
+        curvature = self.problem.curvature(found, point.v, self.scale, threshold, self.room)
         self.entries = curvature.entries
-        coarse = self.coarse_inverse(curvature, diagonal)
+        if self.entries is None:  # what did not fit will not fit at the next step either
+            self.room = 0
+        precondition = curvature.preconditioner(diagonal, point.squares)
         enough = error * min(0.1, max(0.3 * error**0.5, 0.1 * goal / error))
         x, r = np.zeros_like(residual), np.where(self.heavy, residual, 0.0)
-        z = self.preconditioned(r, scale, coarse)
+        z = precondition(r)
         p, rz = z, float(r @ z)
         for _ in range(_CONJUGATE_LIMIT):
             if np.abs(r).sum() <= enough or not rz > 0 or self.left <= 0:
@@ -106,28 +157,10 @@ class SemiDual:
                 break
             size = rz / bend
             x, r = x + size * p, r - size * image
-            z = self.preconditioned(r, scale, coarse)
+            z = precondition(r)
             fresh = float(r @ z)
             p, rz = z + (fresh / rz) * p, fresh
         return x
-
-    def preconditioned(self, r: np.ndarray, scale: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-        """r under the inverse diagonal, plus the solution of the system summed over groups of neighbouring columns: smooth
-        errors, of which the diagonal knows nothing, live there."""
-        sums = np.bincount(self.groups, weights=r, minlength=self.count)
-        return r * scale + (coarse @ sums)[self.groups] * self.heavy
-
-    def coarse_inverse(self, curvature: Curvature, diagonal: np.ndarray) -> np.ndarray:
-        """The inverse of the Newton system on functions that are constant on groups; zero, which is no help and no harm, where rounding
-        leaves it indefinite."""
-        inner = curvature.coarse(self.groups, self.count)
-        system = np.diag(np.bincount(self.groups, weights=diagonal, minlength=self.count)) - inner
-        # Adding c c^T / 1 lifts the one direction without curvature, the constants, in which no residual lies.
-        sums = np.bincount(self.groups, weights=diagonal, minlength=self.count)
-        lifted = torch.from_numpy(system + np.outer(sums, sums) / max(float(sums.sum()), 1e-300))
-        lifted.diagonal().add_(1e-12 * float(lifted.diagonal().max()))
-        factor, failed = torch.linalg.cholesky_ex(lifted)
-        return np.zeros_like(system) if int(failed) else torch.cholesky_inverse(factor).numpy()
 
     def search(self, point: Point, move: np.ndarray, slope: float, cut: float) -> Point | None:
         """The longest of 1, 0.3, 0.09 ... of the move that raises the dual enough, or 2, 4 ... while it keeps rising; None if
@@ -155,4 +188,4 @@ class SemiDual:
         return trial
 
 
-__all__ = ["Point", "SemiDual"]
+__all__ = ["Curvature", "Passes", "Point", "SemiDual", "jacobi"]

@@ -110,12 +110,20 @@ class StreamedPairs:
             for start in range(first, last, most):
                 yield Range(ground, down.cloud, start, min(start + most, last), across.cloud, v, tops, tile)
 
-    def run(
-        self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False
-    ) -> None:
+    def run(self, rows: Side, columns: Side, scale: float, v: np.ndarray, work: Callable[..., Any], every: bool = False) -> None:
         """Call work(part number, ground, row cloud, first, last, column cloud, v, tops, tile) over all blocks of rows."""
         for r in self.ranges(rows, columns, scale, v, every=every):
             r.spread(work)
+
+    @property
+    def row_weights(self) -> np.ndarray:
+        """a (n,)."""
+        return self.left.weights
+
+    @property
+    def column_weights(self) -> np.ndarray:
+        """b (m,)."""
+        return self.right.weights
 
     def soft_minima(self, v: np.ndarray, scale: float, *, transposed: bool = False, cut: float = EXACT_CUT) -> np.ndarray:
         """log2 sum_j 2^(v_j - s c_ij) for every row (n,); transposed: log2 sum_i 2^(v_i - s c_ij) for every column (m,)."""
@@ -180,13 +188,22 @@ class StreamedPairs:
         return self._groups
 
     def coarse_curvature(
-        self, u: np.ndarray, v: np.ndarray, scale: float, weights: np.ndarray, groups: np.ndarray, count: int, *, cut: float = PRODUCT_CUT
+        self,
+        u: np.ndarray,
+        v: np.ndarray,
+        scale: float,
+        weights: np.ndarray,
+        groups: np.ndarray,
+        count: int,
+        *,
+        cut: float = PRODUCT_CUT,
     ) -> np.ndarray:
-        """Z^T Q^T diag(weights) Q Z (count, count) for Q_ij = 2^(u_i + v_j - s c_ij) and Z the indicators of groups (m,)."""
+        """Z^T Q^T diag(weights) Q Z (count, count), Q_ij = 2^(u_i + v_j - s c_ij), Z the indicators of groups (m,)."""
         from discrepancy._loops.entropic_points.products import group_sums
 
         down, across = self.left.heavy, self.right.heavy
-        u, weights, groups = down.gathered(u), torch.from_numpy(down.gathered(weights)), across.gathered(groups)
+        u, groups = down.gathered(u), across.gathered(groups)
+        spread = torch.from_numpy(down.gathered(weights))[:, None]
         total = torch.zeros(count, count, dtype=torch.float64)
 
         for r in self.ranges(self.left, self.right, scale, v, most=_PARTS * 4):
@@ -201,7 +218,7 @@ class StreamedPairs:
                 group_sums(ground, cloud, first, last, other, v, tops, cut, tile, u, groups, out)
 
             r.spread(work)
-            total.addmm_(sums.mT, sums * weights[start:stop, None])
+            total.addmm_(sums.mT, sums * spread[start:stop])
         return total.numpy()
 
     def marginals(self, u: np.ndarray, v: np.ndarray, scale: float) -> Marginals:

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from discrepancy._results import Outcome
 from discrepancy.transport.entropic.solver import Potentials
+from discrepancy.transport.entropic.streamed.clouds_problem import CloudPasses
 from discrepancy.transport.entropic.streamed.ladder import Ladder
 from discrepancy.transport.entropic.streamed.problem import FusedProblem
 
 # Bytes that kept entries of a plan may take at most: more would be read as slowly as it is formed again.
-_ROOM = 256 << 20
+_ROOM = 128 << 20
 
 
 def solve_streamed(
@@ -28,10 +29,10 @@ def solve_streamed(
     room = min(_ROOM, int(memory * 2**30) // 4)
     ladder = Ladder(goal, max_iterations, annealing, room)
     mean = problem.mean_cost() if start is None else torch.zeros_like(epsilon)
-    climbs = [
-        ladder.solve(stream, problem.ground, float(e), float(c), None if start is None else start[k].double().numpy())
-        for k, (stream, e, c) in enumerate(zip(problem.streams, epsilon, mean, strict=True))
-    ]
+    climbs = []
+    for k, (stream, e, c) in enumerate(zip(problem.streams, epsilon, mean, strict=True)):
+        guess = None if start is None else start[k].double().numpy()
+        climbs.append(ladder.solve(CloudPasses(stream, problem.ground), float(e), float(c), guess))
     f, g = (torch.from_numpy(np.stack([getattr(c, k) for c in climbs])) for k in ("f", "g"))
     if bool((problem.b == 0).any()):  # no marginal pins these: they take the soft-minimum, the limit of a vanishing weight
         g = torch.where(problem.b > 0, g, problem.columns(f, epsilon))
