@@ -1,4 +1,5 @@
-"""Passes over the entries of a plan that are worth keeping, in compressed rows: pointers (n + 1,), columns and costs (k,).
+"""Passes over the entries of a plan that are worth keeping, in compressed rows: pointers (n + 1,), column indices (unsigned, so
+that none can count from the end) and costs (k,).
 
 Where epsilon is small, nearly all of a plan's mass sits in a few entries a row; Newton steps on those cost little beside one pass
 over all pairs. Sums over kept entries are never a test of convergence: that takes a pass over all pairs.
@@ -21,25 +22,28 @@ def keep_entries(plan, cost, threshold, pointers, index, kept):
     number, -1 where the capacity is exceeded, -2 where a column has none. One pass over the plan."""
     n, m = plan.shape
     k = 0
-    seen = np.zeros(m, np.uint8)
     for i in range(n):
         pointers[i] = k
         row, ground = plan[i], cost[i]
-        for start in range(0, m, 16):
-            stop = min(start + 16, m)
+        if k + m > index.size:
+            return -1
+        for start in range(0, m - 15, 16):
             top = row[start]
-            for j in range(start + 1, stop):
-                top = max(top, row[j])
+            for j in range(16):
+                top = max(top, row[start + j])
             if top > threshold:
-                if k + 16 > index.size:
-                    return -1
-                for j in range(start, stop):
-                    if row[j] > threshold:
-                        index[k] = j
-                        kept[k] = ground[j]
-                        seen[j] = 1
-                        k += 1
+                for j in range(16):  # written always, counted where it holds: no branch to mispredict
+                    index[k] = start + j
+                    kept[k] = ground[start + j]
+                    k += row[start + j] > threshold
+        for j in range(m - m % 16, m):
+            index[k] = j
+            kept[k] = ground[j]
+            k += row[j] > threshold
     pointers[n] = k
+    seen = np.zeros(m, np.uint8)
+    for j in index[:k]:
+        seen[j] = 1
     for j in range(m):
         if seen[j] == 0:
             return -2
@@ -53,21 +57,22 @@ def evaluate_sparse(pointers, index, cost, plan, scale, h, a, columns, levels):
     total = 0.0
     for i in range(pointers.size - 1):
         first, last = pointers[i], pointers[i + 1]
+        targets, ground, share = index[first:last], cost[first:last], plan[first:last]
         top = -1e300
-        for k in range(first, last):
-            t = h[index[k]] - scale * cost[k]
-            plan[k] = t
+        for k in range(share.size):
+            t = h[targets[k]] - scale * ground[k]
+            share[k] = t
             top = max(top, t)
         mass = 0.0
-        for k in range(first, last):
-            w = exp2_double(plan[k] - top)
-            plan[k] = w
+        for k in range(share.size):
+            w = exp2_double(share[k] - top)
+            share[k] = w
             mass += w
         weight = a[i] / mass
-        for k in range(first, last):
-            w = weight * plan[k]
-            plan[k] = w
-            columns[index[k]] += w
+        for k in range(share.size):
+            w = weight * share[k]
+            share[k] = w
+            columns[targets[k]] += w
         level = top + np.log2(mass)
         levels[i] = level
         total -= a[i] * level
@@ -79,8 +84,10 @@ def square_sums_sparse(pointers, index, plan, inverse_a, out):
     """Writes sum_i P_ij^2 / a_i (m,)."""
     out[:] = 0.0
     for i in range(pointers.size - 1):
-        for k in range(pointers[i], pointers[i + 1]):
-            out[index[k]] += inverse_a[i] * plan[k] * plan[k]
+        first, last = pointers[i], pointers[i + 1]
+        targets, share, weight = index[first:last], plan[first:last], inverse_a[i]
+        for k in range(share.size):
+            out[targets[k]] += weight * share[k] * share[k]
 
 
 @compiled(fastmath=FAST)
@@ -89,9 +96,10 @@ def normal_product_sparse(pointers, index, plan, inverse_a, p, out):
     out[:] = 0.0
     for i in range(pointers.size - 1):
         first, last = pointers[i], pointers[i + 1]
+        targets, share = index[first:last], plan[first:last]
         q = 0.0
-        for k in range(first, last):
-            q += plan[k] * p[index[k]]
+        for k in range(share.size):
+            q += share[k] * p[targets[k]]
         q *= inverse_a[i]
-        for k in range(first, last):
-            out[index[k]] += q * plan[k]
+        for k in range(share.size):
+            out[targets[k]] += q * share[k]

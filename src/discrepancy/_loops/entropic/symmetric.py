@@ -24,17 +24,19 @@ def evaluate_symmetric(cost, plan, scale, F, sums):
     share = np.empty(n)
     sums[:] = 0.0
     for i in range(n):
-        row, kept, base = cost[i], plan[i], F[i]
+        # Views that start at the diagonal: an index from zero is what the compiler vectorises.
+        row, kept, other, base = cost[i, i:], plan[i, i:], F[i:], F[i]
         total = 0.0
-        for j in range(i, n):
+        for j in range(row.size):
             # Far from the solution a pair may overflow; below the cap the next sweep brings it down.
-            w = exp2_double(min(base + F[j] - scale * row[j], 400.0))
+            w = exp2_double(min(base + other[j] - scale * row[j], 400.0))
             share[j] = w
             total += w
-        for j in range(i, n):
+        reached = sums[i:]
+        for j in range(row.size):
             kept[j] = share[j]
-            sums[j] += share[j]
-        sums[i] += total - share[i]
+            reached[j] += share[j]
+        sums[i] += total - share[0]
 
 
 @compiled(fastmath=FAST)
@@ -43,12 +45,12 @@ def product_symmetric(plan, p, out):
     n = p.size
     out[:] = 0
     for i in range(n):
-        row, own = plan[i], p[i]
-        total = row[i] * own
-        for j in range(i + 1, n):
-            total += row[j] * p[j]
-            out[j] += own * row[j]
-        out[i] += total
+        row, others, reached, own = plan[i, i:], p[i:], out[i:], p[i]
+        total = plan.dtype.type(0)
+        for j in range(row.size):
+            total += row[j] * others[j]
+            reached[j] += own * row[j]
+        out[i] += total - own * row[0]
 
 
 @compiled(fastmath=FAST)

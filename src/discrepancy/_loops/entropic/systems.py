@@ -28,7 +28,7 @@ class Dense(NamedTuple):
 
 
 class Sparse(NamedTuple):
-    """pointers (n + 1,) int64, targets (k,) int32, cost (k,) and a buffer for the plan (k,), float64."""
+    """pointers (n + 1,) int64, targets (k,) uint32, cost (k,) and a buffer for the plan (k,), float64."""
 
     pointers: np.ndarray
     targets: np.ndarray

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.costs import Cost
+from discrepancy.transport.entropic.kept.costs import kept_costs, written_at_once
 
 # Entries of one block of a cost matrix that is kept: its temporaries stay near the processor's caches.
 _BLOCK = 1 << 20
@@ -190,12 +191,9 @@ def point_problem(x: Tensor, y: Tensor, a: Tensor, b: Tensor, cost: Cost, memory
     streamed."""
     budget = int(memory * 2**30)
     pairs = x.shape[0] * x.shape[1] * y.shape[1]
-    if (
-        pairs * _KEPT_BYTES + 6 * 8 * min(pairs, _BLOCK) <= budget
-        and cost.block_size(y.shape[1], x.shape[-1], budget, 8) >= x.shape[1] * x.shape[0]
-    ):
-        with torch.no_grad():
-            return MatrixProblem(cost.matrix(x.detach().double(), y.detach().double()), a, b, x.dtype)
+    at_once = written_at_once(x, cost) or cost.block_size(y.shape[1], x.shape[-1], budget, 8) >= x.shape[1] * x.shape[0]
+    if pairs * _KEPT_BYTES + 6 * 8 * min(pairs, _BLOCK) <= budget and at_once:
+        return MatrixProblem(kept_costs(x, y, cost), a, b, x.dtype)
     # Small blocks are faster than few large ones: a fraction of the budget at most.
     if x.device.type == "cpu":
         from discrepancy.transport.entropic.streamed.problem import FusedProblem

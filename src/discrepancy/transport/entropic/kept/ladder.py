@@ -74,8 +74,8 @@ class Ladder:
         self.inverse_a = 1 / self.a
         self.inverse_a_single = self.inverse_a.astype(np.float32)
         self.tally = np.zeros(5, np.int64)
-        room = int(_SPARSE * n * m) + 16
-        self.pointers, self.index = np.empty(n + 1, np.int64), np.empty(room, np.int32)
+        room = int(_SPARSE * n * m) + m + 1
+        self.pointers, self.index = np.empty(n + 1, np.int64), np.empty(room, np.uint32)
         self.kept, self.values = np.empty(room), np.empty(room)
         self.sparse_work = 0.0
 
@@ -218,7 +218,7 @@ class Ladder:
         """A pass over the kept entries at h."""
         from discrepancy._loops.entropic.sparse import evaluate_sparse
 
-        evaluate_sparse(system.pointers, system.index, system.cost, system.plan, scale, h, self.a, self.columns, self.levels)
+        evaluate_sparse(system.pointers, system.targets, system.cost, system.plan, scale, h, self.a, self.columns, self.levels)
 
     def sparse_entries(self, threshold: float) -> int:
         """How many entries of the plan exceed the threshold, now kept in compressed rows; not positive where it is not sparse."""
