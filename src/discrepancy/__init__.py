@@ -30,6 +30,7 @@ _EXPORTS: dict[str, str] = {
     "SlicedWasserstein": "transport",
     "GaussianWasserstein": "transport",
     "OrliczWasserstein": "transport",
+    "GromovWasserstein": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
     "UnbalancedSinkhorn": "transport",
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
+    from discrepancy.transport import GromovWasserstein as GromovWasserstein
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn

@@ -22,6 +22,7 @@ from discrepancy.transport.gaussian.geometry import (
 )
 from discrepancy.transport.gaussian.mixture import GaussianMixture, mixture_wasserstein
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
+from discrepancy.transport.gromov.gromov_wasserstein import GromovWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
@@ -53,6 +54,7 @@ __all__ = [
     "GaussianMap",
     "GaussianMixture",
     "GaussianWasserstein",
+    "GromovWasserstein",
     "KLPenalty",
     "LogSinkhorn",
     "LowerBound",
