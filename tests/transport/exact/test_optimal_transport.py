@@ -136,6 +136,25 @@ def test_cost_matrix_with_forbidden_pairs() -> None:
         result.map()
 
 
+@pytest.mark.parametrize("n", [40, 1100])
+def test_a_function_that_forbids_pairs(n) -> None:
+    """On points, and beyond the block and the size where named costs are no longer kept."""
+
+    def near(u, v):
+        square = (u - v).square().sum(-1)
+        return torch.where(square > 4.0, torch.inf, square)
+
+    x, y = cloud(n, 2, 60), cloud(n, 2, 61)
+    C = FunctionCost(near).matrix(x, y)
+    assert bool(C.isinf().any())
+    result = OptimalTransport(near).solve(x, y)
+    assert not bool(C[tuple(result.plan().indices())].isinf().any())
+    assert float(result.value) == pytest.approx(float(OptimalTransport().solve_cost(C).value), rel=1e-12)
+    assert abs(float(result.dual_gap)) < 1e-12
+    with pytest.raises(NumericalError, match="NaN or -inf"):
+        OptimalTransport(lambda u, v: (u - v).sum(-1).log())(x, y)
+
+
 def test_negative_costs_and_a_cost_that_is_not_symmetric() -> None:
     def uphill(x, y):
         return (y - x).sum(-1) + (y - x).relu().square().sum(-1)

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 
+from discrepancy._results import NumericalError
 from discrepancy._validate import positive
 from discrepancy.costs import Cost, Euclidean, FunctionCost, Manhattan, PowerCost, SquaredEuclidean
 from discrepancy.transport.exact.solution import Basis, ExactSolution
@@ -18,6 +19,9 @@ from discrepancy.transport.exact.solution import Basis, ExactSolution
 _FEW_DIMENSIONS = 4
 _DENSE_PAIRS_FEW = 100_000
 _DENSE_PAIRS_MANY = 1_000_000
+# What a pair costs in memory where the matrix of a cost function is kept, and what one block of its evaluation may take.
+_MATRIX_BYTES = 16
+_BLOCK_BYTES = 64 << 20
 
 
 @runtime_checkable
@@ -48,8 +52,10 @@ def line_order(cost: Cost, dimension: int) -> float | None:
     return None
 
 
-def _dense_pairs(cost: Cost, dimension: int) -> int:
-    """The number of pairs up to which the dense simplex is the faster one."""
+def _dense_pairs(cost: Cost, dimension: int, memory: float) -> float:
+    """The number of pairs up to which the dense simplex is the faster one; for a function, those that `memory` GiB hold."""
+    if isinstance(cost, FunctionCost):  # nothing is known of it: each pass would call it again, and it may forbid pairs
+        return memory * 2**30 / _MATRIX_BYTES
     boxes = isinstance(cost, SquaredEuclidean | Euclidean | Manhattan | PowerCost)
     return _DENSE_PAIRS_FEW if boxes and dimension <= _FEW_DIMENSIONS else _DENSE_PAIRS_MANY
 
@@ -60,9 +66,9 @@ class NetworkSimplex:
     line.
 
     On the line with a cost |x - y|^p, p >= 1, the samples are sorted: n log n. Up to 100,000 pairs (1,000,000 above four
-    dimensions), and for a given cost matrix, the dense simplex runs on the matrix. Above, points are solved on a hierarchy of
-    cells without an n x m matrix: memory linear in n + m. All find the optimum and prove it by potentials whose value differs by
-    rounding.
+    dimensions), for a cost function of your own as long as its matrix fits half of `memory`, and for a given cost matrix the
+    dense simplex runs on the matrix. Above, points are solved on a hierarchy of cells without an n x m matrix: memory linear in
+    n + m. All find the optimum and prove it by potentials whose value differs by rounding. A cost of +inf forbids its pair.
     rigorous: the multi-scale solver ends with one unpruned pass over all pairs, so that the gap is proved to rounding instead of
     to 1e-10 of the cost. memory: GiB that blocks of pairs may take. Computes in float64 on the CPU. Source: Dantzig (1951);
     Cunningham (1976); Bonneel et al. (2011).
@@ -86,7 +92,7 @@ class NetworkSimplex:
             from discrepancy.transport.exact.line_plan import solve_line
 
             return solve_line(x[:, 0], y[:, 0], a, b, order)
-        if len(x) * len(y) <= _dense_pairs(cost, x.shape[1]):
+        if len(x) * len(y) <= _dense_pairs(cost, x.shape[1], self.memory):
             return self.solve_matrix(cost_matrix(x, y, cost), a, b, start=start)
         from discrepancy.transport.exact.multiscale import solve_points
 
@@ -106,11 +112,26 @@ def as_points(x: torch.Tensor, cost: Cost) -> torch.Tensor:
 
 @torch.no_grad()
 def cost_matrix(x: np.ndarray, y: np.ndarray, cost: Cost) -> np.ndarray:
-    """All costs (n, m) in float64, by direct differences where the cost is that of coordinates: |x|^2 + |y|^2 - 2 x.y loses
-    digits that an exact solver is asked for."""
-    if isinstance(cost, SquaredEuclidean):
-        cost = PowerCost(2.0) if x.shape[1] > 4 else cost
-    return cost.matrix(as_points(torch.from_numpy(x), cost), as_points(torch.from_numpy(y), cost)).double().numpy()
+    """All costs (n, m) in float64, in blocks of rows; NumericalError where a cost is NaN or -inf.
+
+    Squared distances by direct differences: |x|^2 + |y|^2 - 2 x.y loses digits that an exact solver is asked for.
+    """
+    if isinstance(cost, SquaredEuclidean) and x.shape[1] > _FEW_DIMENSIONS:
+        cost = PowerCost(2.0)
+    left, right = (as_points(torch.from_numpy(t), cost) for t in (x, y))
+    step = cost.block_size(len(y), x.shape[1], _BLOCK_BYTES, 8)
+    if step >= len(x):
+        found = cost.matrix(left, right).double()
+    else:
+        found = torch.empty(len(x), len(y), dtype=torch.float64)
+        for start in range(0, len(x), step):
+            found[start : start + step] = cost.matrix(left[start : start + step], right)
+    total = float(found.sum())
+    if np.isnan(total) or total == -np.inf:
+        bad = (found.isnan() | (found == -torch.inf)).nonzero()
+        if len(bad):
+            raise NumericalError(f"the cost of the points {tuple(bad[0].tolist())} is NaN or -inf: +inf forbids a pair")
+    return found.numpy()
 
 
 __all__ = ["ExactSolver", "NetworkSimplex", "as_points", "cost_matrix", "line_order"]

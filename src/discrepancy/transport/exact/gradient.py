@@ -41,9 +41,9 @@ class Entries:
         def joined(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
             return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).to(dtype)
 
-        sizes = torch.tensor([len(s.mass) for s in solutions])
+        sizes = [len(s.mass) for s in solutions]
         return cls(
-            torch.repeat_interleave(torch.arange(len(solutions)), sizes),
+            torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             joined([s.rows for s in solutions], torch.int64),
             joined([s.columns for s in solutions], torch.int64),
             joined([s.mass for s in solutions], torch.float64),
