@@ -9,12 +9,13 @@ column's term and -C_ij / epsilon.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from discrepancy.transport.entropic.streamed.passes import StreamedPairs
+from discrepancy.transport.entropic.streamed.passes import Marginals
 from discrepancy.transport.entropic.streamed.problem import FusedProblem
 
 
@@ -22,17 +23,45 @@ def certify_fused(problem: FusedProblem, f: Tensor, g: Tensor, epsilon: Tensor) 
     """<P, C>, the L1 error of both marginals, and primal minus dual of the rounded plan, (B,) each: three passes."""
     left, right = problem.scaled(f, problem.log_a, epsilon), problem.scaled(g, problem.log_b, epsilon)
     found = [
-        _one(stream, u, v, scale, f[k].numpy(), g[k].numpy(), float(epsilon[k]))
+        certify_passes(stream, u, v, scale, f[k].numpy(), g[k].numpy(), float(epsilon[k]))
         for k, ((stream, u, scale), (_, v, _)) in enumerate(zip(left, right, strict=True))
     ]
     cost, error, gap = torch.tensor(found, dtype=torch.float64).T
     return cost, error, gap
 
 
-def _one(
-    stream: StreamedPairs, u: np.ndarray, v: np.ndarray, scale: float, f: np.ndarray, g: np.ndarray, epsilon: float
+class Rounding(Protocol):
+    """The passes that a certificate asks for, as `StreamedPairs` and the grids have them."""
+
+    @property
+    def row_weights(self) -> np.ndarray:
+        """a (n,)."""
+        ...
+
+    @property
+    def column_weights(self) -> np.ndarray:
+        """b (m,)."""
+        ...
+
+    def marginals(self, u: np.ndarray, v: np.ndarray, scale: float) -> Marginals:
+        """Marginals and cost of P_ij = 2^(u_i + v_j - s c_ij)."""
+        ...
+
+    def row_products(self, u: np.ndarray, v: np.ndarray, scale: float, p: np.ndarray) -> np.ndarray:
+        """P p (n, k)."""
+        ...
+
+    def mean_cost(self, a: np.ndarray, b: np.ndarray) -> float:
+        """sum_ij a_i b_j c_ij."""
+        ...
+
+
+def certify_passes(
+    stream: Rounding, u: np.ndarray, v: np.ndarray, scale: float, f: np.ndarray, g: np.ndarray, epsilon: float
 ) -> tuple[float, float, float]:
-    a, b = stream.left.weights, stream.right.weights
+    """<P, C>, the L1 error of both marginals, and primal minus dual of the rounded plan of one problem, for potentials f, g and
+    the same in base 2 with the weights inside, u and v."""
+    a, b = stream.row_weights, stream.column_weights
     plan = stream.marginals(u, v, scale)
     error = np.abs(plan.rows - a).sum() + np.abs(plan.columns - b).sum()
     row_scale, column_scale = _shrink(a, plan.rows), _shrink(b, plan.scaled_columns)
@@ -63,4 +92,4 @@ def _relative_entropy(p: np.ndarray, a: np.ndarray) -> float:
     return math.fsum(p[some] * np.log(p[some] / a[some]))
 
 
-__all__ = ["certify_fused"]
+__all__ = ["certify_fused", "certify_passes"]

@@ -16,7 +16,7 @@ from discrepancy.transport.entropic.streamed.passes import EXACT_CUT, Evaluation
 _SMALL, _FEWER = 2048, 8
 # Cell means are trusted down to epsilon = this times the cost of moving the clouds onto them; a random part down to four times
 # the epsilon asked for and 2 % of the mean cost.
-_TRUST = 16.0
+_TRUST = 4.0
 
 
 class CloudPasses:

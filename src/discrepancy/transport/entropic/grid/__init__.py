@@ -1,0 +1,1 @@
+"""Entropic transport between masses on regular grids, under costs that are sums over the axes."""
