@@ -17,6 +17,7 @@ from discrepancy.transport.entropic.cost_matrix import require_costs
 from discrepancy.transport.entropic.differentiable import differentiable as with_gradients
 from discrepancy.transport.entropic.envelope import entropic_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
+from discrepancy.transport.entropic.handover import TakenOver, entropic_or_exact, unregularised
 from discrepancy.transport.entropic.implicit import ImplicitPlan
 from discrepancy.transport.entropic.maps import OutOfSample
 from discrepancy.transport.entropic.matrix_value import matrix_value
@@ -90,10 +91,12 @@ class Sinkhorn(Discrepancy):
     In units of the cost; exceeds the transport cost by at most epsilon min(H(a), H(b)), and tends to it as epsilon falls to
     0, to <a x b, C> as it grows. It is not zero at equality: `SinkhornDivergence` is. `.solve` also has the bare <P, C>
     (detached), the potentials, the plan, its marginal error and a rigorous duality gap. Gradients in points and weights
-    hold the optimal potentials fixed (envelope theorem), and epsilon too where it is chosen from the data. Potentials are
-    defined for points of weight zero. Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it
-    costs are computed again in blocks, forward and backward. Second derivatives of the value are there, too: each product with
-    a vector solves one linear system at the optimum. Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
+    hold the optimal potentials fixed (envelope theorem), and epsilon too where it is chosen from the data; each product of the
+    value's Hessian with a vector solves one linear system at the optimum. Potentials are defined for points of weight zero.
+    Any epsilon > 0 is answered: below 1e-6 of the mean cost the default solver starts from the exact solver's potentials,
+    and where float64 resolves no entropic plan the exact plan is the answer, with its gap (`rungs` says so; on the CPU).
+    Time a few dozen passes of n m; memory quadratic up to the solver's budget, above it costs are computed again in blocks,
+    forward and backward. Source: Cuturi (2013); Peyre and Cuturi (2019), chapter 4.
     """
 
     epsilon: Epsilon = field(default_factory=RelativeEpsilon)
@@ -129,9 +132,17 @@ class Sinkhorn(Discrepancy):
             if given is None or given.shape != (*setting.batch, problem.b.shape[-1]):
                 raise ValueError("start must be the result of a problem of the same sizes, with its potentials")
             initial = given.detach().reshape(-1, given.shape[-1])
-        found = self.solver.solve(problem, epsilon, start=initial)
+
+        def exact() -> TransportResult:
+            masses = (None if pair.uniform_a else pair.a, None if pair.uniform_b else pair.b)
+            return unregularised(self.cost, self.solver.memory).solve(pair.x, pair.y, *masses)
+
+        found = entropic_or_exact(self.solver, problem, epsilon, exact, swapped=setting.swapped, start=initial)
         found.outcome.warn(type(self).__name__, stacklevel=5)
-        value = entropic_value(setting.x, setting.y, setting.a, setting.b, setting.dual(found, epsilon))
+        if isinstance(found, TakenOver):
+            return found.value(), setting, problem, found, epsilon
+        dual = setting.dual_on(problem, found, epsilon, setting.x, setting.y)
+        value = entropic_value(setting.x, setting.y, setting.a, setting.b, dual)
         return setting.shaped(value), setting, problem, found, epsilon
 
     def solve(
@@ -155,6 +166,8 @@ class Sinkhorn(Discrepancy):
         RuntimeError; the value's are there.
         """
         value, setting, problem, found, epsilon = self._solved(self._checked(x, y, a, b), start)
+        if isinstance(found, TakenOver):
+            return found.answer(epsilon, differentiable=differentiable)
         result = transport_result(problem, found, epsilon, value, setting.batch, setting.swapped)
         result = OutOfSample.of(setting, found.f, found.g, epsilon).known_to(result)
         if not differentiable:
@@ -182,8 +195,12 @@ class Sinkhorn(Discrepancy):
         require_costs(costs, left, right)
         problem = MatrixProblem(costs, left, right, matrix.dtype)
         epsilon = resolve(self.epsilon, problem.mean_cost())
-        found = self.solver.solve(problem, epsilon)
+        found = entropic_or_exact(
+            self.solver, problem, epsilon, lambda: unregularised(self.cost, self.solver.memory).solve_cost(matrix, a, b)
+        )
         found.outcome.warn(type(self).__name__)
+        if isinstance(found, TakenOver):
+            return found.answer(epsilon, differentiable=differentiable)
         keep = int(self.solver.memory * 2**29)
         value = matrix_value(costs, left, right, epsilon, found.f, found.g, keep)
         result = transport_result(problem, found, epsilon, value.to(matrix.dtype).reshape(batch), batch, False)
