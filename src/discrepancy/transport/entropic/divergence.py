@@ -71,8 +71,8 @@ class SinkhornDivergence(Discrepancy):
         setting = Setting.of(pair, self.cost, self.solver)
         problem = setting.cross()
         epsilon = setting.epsilon(self.epsilon, problem)
-        self_x = setting.against_itself(setting.x, setting.a, epsilon)
-        self_y = setting.against_itself(setting.y, setting.b, epsilon)
+        self_x, dual_x = setting.against_itself(setting.x, setting.a, epsilon)
+        self_y, dual_y = setting.against_itself(setting.y, setting.b, epsilon)
         cross = self.solver.solve(problem, epsilon)
         worst = next((p.outcome for p in (cross, self_x, self_y) if not p.outcome.ok), Outcome.CONVERGED)
         worst.warn(type(self).__name__, stacklevel=5)
@@ -86,8 +86,9 @@ class SinkhornDivergence(Discrepancy):
                 else cross.g
             )
             cross = replace(cross, f=f, g=g)
-        duals = [setting.dual(p, epsilon) for p in (cross, self_x, self_y)]
-        value = debiased_value(setting.x, setting.y, setting.a, setting.b, *duals, clamp=self.claims.non_negative)
+        dual = setting.dual_on(problem, cross, epsilon, setting.x, setting.y)
+        clamp = self.claims.non_negative
+        value = debiased_value(setting.x, setting.y, setting.a, setting.b, dual, dual_x, dual_y, clamp=clamp)
         return _Solved(setting, problem, epsilon, replace(cross, outcome=worst), self_x, self_y, setting.shaped(value))
 
     def _value(self, pair: SamplePair, generator: torch.Generator | None) -> Tensor:

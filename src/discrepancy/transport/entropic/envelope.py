@@ -22,8 +22,8 @@ _FUSED = 1 << 18
 
 @dataclass(frozen=True)
 class Dual:
-    """Fixed potentials f (B, n), g (B, m), epsilon (B,), the cost, the bytes that a block may take, and those that a second
-    derivative may hold."""
+    """Fixed potentials f (B, n), g (B, m), epsilon (B,), the cost, the bytes that a block may take, those that a second
+    derivative may hold, and the gradients in the points where they were taken while the cost matrix was at hand."""
 
     f: Tensor
     g: Tensor
@@ -31,6 +31,7 @@ class Dual:
     cost: Cost
     budget: int
     keep: int = 1 << 29
+    slopes: tuple[Tensor, Tensor] | None = None
 
     def smooth_slopes(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
         """The gradients in x, y, a, b as differentiable tensors (implicit differentiation), for second derivatives."""
@@ -39,6 +40,8 @@ class Dual:
 
     def contract(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of sum_ij P_ij c(x_i, y_j) in x and y at fixed plan, in float64; compiled for large problems on the CPU."""
+        if self.slopes is not None:
+            return self.slopes
         if x.device.type == "cpu" and x.shape[-2] * y.shape[-2] >= _FUSED:
             from discrepancy.transport.entropic.streamed.gradient import fused_contraction
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from discrepancy._validate import SamplePair
 from discrepancy.costs import Cost
 from discrepancy.transport.entropic.envelope import Dual
 from discrepancy.transport.entropic.epsilon import Epsilon, resolve
-from discrepancy.transport.entropic.problem import Problem, point_problem
+from discrepancy.transport.entropic.kept.gradient import contracts_kept, kept_contraction
+from discrepancy.transport.entropic.problem import MatrixProblem, Problem, point_problem
 from discrepancy.transport.entropic.solver import EntropicSolver, Potentials
 
 
@@ -81,10 +82,19 @@ class Setting:
         """Potentials as the envelope gradient takes them."""
         return Dual(found.f, found.g, epsilon, self.cost, self.budget, self.memory // 2)
 
-    def against_itself(self, x: Tensor, a: Tensor, epsilon: Tensor) -> Potentials:
-        """The self problem of one side."""
+    def dual_on(self, problem: Problem, found: Potentials, epsilon: Tensor, x: Tensor, y: Tensor) -> Dual:
+        """The same with the gradients in the points x and y of the problem, if any are wanted, while it holds its costs."""
+        slopes = None
+        wanted = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
+        if wanted and isinstance(problem, MatrixProblem) and contracts_kept(problem, self.cost):
+            slopes = kept_contraction(problem, found, epsilon, x, y, both=y.requires_grad and x is not y)
+        return replace(self.dual(found, epsilon), slopes=slopes)
+
+    def against_itself(self, x: Tensor, a: Tensor, epsilon: Tensor) -> tuple[Potentials, Dual]:
+        """The self problem of one side, solved; its costs are not kept."""
         problem = point_problem(x, x, a, a, self.cost, self.solver.memory)
-        return self.solver.solve_symmetric(problem, epsilon) if self.cost.symmetric else self.solver.solve(problem, epsilon)
+        found = self.solver.solve_symmetric(problem, epsilon) if self.cost.symmetric else self.solver.solve(problem, epsilon)
+        return found, self.dual_on(problem, found, epsilon, x, x)
 
     def equal(self) -> Tensor:
         """(B,): whether the two sides are the same weighted points in the same order."""
