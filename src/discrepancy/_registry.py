@@ -24,6 +24,7 @@ _BUILT_IN: dict[str, str] = {
     "orlicz-wasserstein": "discrepancy.transport:OrliczWasserstein",
     "sinkhorn": "discrepancy.transport:Sinkhorn",
     "sinkhorn-divergence": "discrepancy.transport:SinkhornDivergence",
+    "low-rank-sinkhorn": "discrepancy.transport:LowRankSinkhorn",
     "unbalanced-sinkhorn": "discrepancy.transport:UnbalancedSinkhorn",
     "unbalanced-sinkhorn-divergence": "discrepancy.transport:UnbalancedSinkhornDivergence",
     "kl": "discrepancy.divergences:KL",

@@ -1,9 +1,12 @@
 """Optimal transport between samples."""
 
+from discrepancy.transport.barycenters import Barycenter, barycenter
 from discrepancy.transport.coupling import PairedRows, sample_coupling
 from discrepancy.transport.distributed import Distributed
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
+from discrepancy.transport.entropic.grid.axes import Grid
+from discrepancy.transport.entropic.grid.sinkhorn import GridSinkhorn, GridSinkhornDivergence
 from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
@@ -23,6 +26,7 @@ from discrepancy.transport.gaussian.geometry import (
 from discrepancy.transport.gaussian.mixture import GaussianMixture, mixture_wasserstein
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.gromov.gromov_wasserstein import GromovWasserstein
+from discrepancy.transport.low_rank.sinkhorn import LowRankResult, LowRankSinkhorn
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
@@ -41,6 +45,7 @@ from discrepancy.transport.wasserstein import Wasserstein
 
 __all__ = [
     "Balanced",
+    "Barycenter",
     "BothBounds",
     "ControlVariate",
     "CustomControl",
@@ -54,9 +59,14 @@ __all__ = [
     "GaussianMap",
     "GaussianMixture",
     "GaussianWasserstein",
+    "Grid",
+    "GridSinkhorn",
+    "GridSinkhornDivergence",
     "GromovWasserstein",
     "KLPenalty",
     "LogSinkhorn",
+    "LowRankResult",
+    "LowRankSinkhorn",
     "LowerBound",
     "MapNetwork",
     "MarginalPenalty",
@@ -83,6 +93,7 @@ __all__ = [
     "UnbalancedSinkhornDivergence",
     "UpperBound",
     "Wasserstein",
+    "barycenter",
     "bures_barycenter",
     "bures_exp",
     "bures_geodesic",

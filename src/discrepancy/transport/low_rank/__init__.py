@@ -1,0 +1,1 @@
+"""Low-rank optimal transport: couplings that factor through few intermediate points, in linear memory."""
