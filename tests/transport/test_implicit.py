@@ -129,6 +129,22 @@ def test_small_epsilon(epsilon) -> None:
         check(lambda x, y, o=output: OUTPUTS[o](D.solve(x, y, differentiable=True), ways), (x, y), step=1e-6, rel=2e-4)
 
 
+def test_forbidden_pairs_have_no_derivative() -> None:
+    C, u = torch.rand(6, 5, generator=rng(0), dtype=torch.float64), cloud(6, 1, 1)[:, 0]
+    barred = torch.rand(6, 5, generator=rng(1)) < 0.3
+    ways = (cloud(6, 1, 4)[:, 0], cloud(5, 1, 5)[:, 0], cloud(5, 2, 6))
+    D = Sinkhorn(0.2, solver=TIGHT)
+
+    def function(C, u):
+        found = D.solve_cost(C.masked_fill(barred, float("inf")), masses(u), differentiable=True)
+        return OUTPUTS["all"](found, ways) + found.value
+
+    check(function, (C, u))
+    leaf = C.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(function(leaf, u), leaf)
+    assert float(slope[barred].abs().max()) == 0
+
+
 def test_one_on_one_by_hand() -> None:
     """One point a side: f = g = c / 2 whatever epsilon, the plan is 1."""
     x, y = cloud(1).requires_grad_(), cloud(1, seed=1)

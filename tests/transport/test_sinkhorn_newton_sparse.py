@@ -132,19 +132,53 @@ def test_ties_of_an_l1_cost_at_small_epsilon() -> None:
     assert any("twice the epsilon" in rung for rung in r.rungs)
 
 
-def test_zero_weights_are_left_out_and_completed(problem) -> None:
+@pytest.mark.parametrize("solver", [SPARSE, LogSinkhorn(1e-11, 100_000)], ids=lambda s: type(s).__name__)
+def test_zero_weights_are_left_out_and_completed(problem, solver) -> None:
     C, a, b = problem
     a, b = a.clone(), b.clone()
     a[[0, 7]], b[3] = 0, 0
     a, b = a / a.sum(), b / b.sum()
-    r = Sinkhorn(0.01, solver=SPARSE).solve_cost(C, a, b)
-    part = Sinkhorn(0.01, solver=SPARSE).solve_cost(C[a > 0][:, b > 0], a[a > 0], b[b > 0])
-    assert float(r.value) == pytest.approx(float(part.value), rel=1e-12)
-    torch.testing.assert_close(r.plan()[a > 0][:, b > 0], part.plan(), atol=1e-12, rtol=0)
+    r = Sinkhorn(0.01, solver=solver).solve_cost(C, a, b)
+    part = Sinkhorn(0.01, solver=solver).solve_cost(C[a > 0][:, b > 0], a[a > 0], b[b > 0])
+    assert float(r.value) == pytest.approx(float(part.value), rel=1e-10)
+    torch.testing.assert_close(r.plan()[a > 0][:, b > 0], part.plan(), atol=1e-10, rtol=0)
     f = -0.01 * torch.logsumexp((r.g - C) / 0.01 + b.log(), 1)
     g = -0.01 * torch.logsumexp((r.f[:, None] - C) / 0.01 + a.log()[:, None], 0)  # type: ignore[index]
     torch.testing.assert_close(f, r.f, atol=1e-10, rtol=0)
     torch.testing.assert_close(g, r.g, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("solver", [SPARSE, LogSinkhorn(1e-11, 100_000)], ids=lambda s: type(s).__name__)
+def test_forbidden_pairs(problem, solver) -> None:
+    """An infinite cost leaves an entry of exactly zero; a point without weight may have no allowed pair at all."""
+    C, a, b = problem
+    a = a.clone()
+    a[4] = 0
+    a = a / a.sum()
+    C = torch.where(torch.rand(C.shape, generator=rng(5)) < 0.3, math.inf, C)
+    C[4] = math.inf
+    r = Sinkhorn(0.02, solver=solver).solve_cost(C, a, b)
+    plan = r.plan()
+    assert float(plan[C.isinf()].abs().max()) == 0
+    part = Sinkhorn(0.02, solver=SemiDualNewton(1e-11)).solve_cost(torch.where(C.isinf(), 100.0, C)[a > 0], a[a > 0], b)
+    assert float(r.value) == pytest.approx(float(part.value), rel=1e-10)
+    torch.testing.assert_close(plan[a > 0], part.plan(), atol=1e-10, rtol=0)
+    assert bool(torch.isfinite(r.g).all())  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("default::discrepancy.ConvergenceWarning")
+def test_plain_sweeps_stay_finite_where_they_cannot_converge(problem) -> None:
+    """Column sums underflow at first; the logarithm is taken from the soft-minimum then."""
+    C, a, b = problem
+    for epsilon in (1e-4, 1e-9, 1e-15):
+        with pytest.warns(ConvergenceWarning):
+            r = Sinkhorn(epsilon, solver=LogSinkhorn(1e-9, max_iterations=50)).solve_cost(C, a, b)
+        assert r.iterations == 50
+        assert r.rungs == ("log-domain sweeps: 50",)
+        assert bool(torch.isfinite(torch.cat([r.f, r.g, r.value[None], r.cost[None]])).all())  # type: ignore[list-item]
+        assert float(r.marginal_error) > 1e-9
+        exact = ot.emd2(a.numpy(), b.numpy(), C.numpy())
+        assert float(r.value) <= exact + epsilon * math.log(30) + 1e-12
 
 
 def test_batches_blocks_and_starts(problem) -> None:

@@ -32,4 +32,18 @@ def require_costs(matrix: Tensor, a: Tensor, b: Tensor) -> None:
             )
 
 
-__all__ = ["require_costs"]
+def with_reachable_points(matrix: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """C (B, n, m), where a point of weight zero whose pairs are all forbidden gets pairs of cost zero instead.
+
+    They carry nothing, so that no plan changes; without them its potential is +inf, and 0 times that is NaN.
+    """
+    if not bool(torch.isinf(matrix.detach()).any()):
+        return matrix
+    allowed = torch.isfinite(matrix.detach())
+    idle_rows = (a.detach() == 0) & ~(allowed & (b.detach() > 0)[:, None]).any(-1)
+    idle_columns = (b.detach() == 0) & ~(allowed & (a.detach() > 0)[..., None]).any(-2)
+    idle = idle_rows[..., None] | idle_columns[:, None]
+    return torch.where(idle, torch.zeros_like(matrix), matrix) if bool(idle.any()) else matrix
+
+
+__all__ = ["require_costs", "with_reachable_points"]

@@ -13,7 +13,7 @@ from discrepancy._results import TransportResult
 from discrepancy._validate import SamplePair, as_tensor, weights
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.certificate import certify
-from discrepancy.transport.entropic.cost_matrix import require_costs
+from discrepancy.transport.entropic.cost_matrix import require_costs, with_reachable_points
 from discrepancy.transport.entropic.differentiable import differentiable as with_gradients
 from discrepancy.transport.entropic.envelope import entropic_value
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
@@ -193,6 +193,7 @@ class Sinkhorn(Discrepancy):
         right = weights(b, (*batch, m), "b", like=matrix).reshape(-1, m)
         costs = matrix.reshape(-1, n, m)
         require_costs(costs, left, right)
+        costs = with_reachable_points(costs, left, right)
         problem = MatrixProblem(costs, left, right, matrix.dtype)
         epsilon = resolve(self.epsilon, problem.mean_cost())
         found = entropic_or_exact(
