@@ -24,6 +24,7 @@ _EXPORTS: dict[str, str] = {
     "DataError": "comparison.errors",
     "OptionError": "comparison.errors",
     "register": "_registry",
+    "flow": "dynamics",
     # transport
     "OptimalTransport": "transport",
     "Wasserstein": "transport",
@@ -31,6 +32,7 @@ _EXPORTS: dict[str, str] = {
     "GaussianWasserstein": "transport",
     "OrliczWasserstein": "transport",
     "GromovWasserstein": "transport",
+    "barycenter": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
     "UnbalancedSinkhorn": "transport",
@@ -108,6 +110,7 @@ if TYPE_CHECKING:
     from discrepancy.divergences import ReverseKL as ReverseKL
     from discrepancy.divergences import SquaredHellinger as SquaredHellinger
     from discrepancy.divergences import TotalVariation as TotalVariation
+    from discrepancy.dynamics import flow as flow
     from discrepancy.estimation import estimate as estimate
     from discrepancy.inference import bootstrap as bootstrap
     from discrepancy.inference import pairwise as pairwise
@@ -124,3 +127,4 @@ if TYPE_CHECKING:
     from discrepancy.transport import UnbalancedSinkhorn as UnbalancedSinkhorn
     from discrepancy.transport import UnbalancedSinkhornDivergence as UnbalancedSinkhornDivergence
     from discrepancy.transport import Wasserstein as Wasserstein
+    from discrepancy.transport import barycenter as barycenter

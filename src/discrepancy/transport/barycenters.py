@@ -1,0 +1,148 @@
+"""Barycenters of clouds: the points that are closest, on weighted average, to several samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from discrepancy._kinds import Discrepancy
+from discrepancy._results import Outcome, Result
+from discrepancy._validate import generator_or_default, sample, weights
+from discrepancy.costs import SquaredEuclidean
+from discrepancy.descent import descend
+from discrepancy.transport.exact.optimal_transport import OptimalTransport
+
+
+@dataclass(frozen=True, repr=False)
+class Barycenter(Result):
+    """A free-support barycenter: `points` (k, d) of `weights` (k,), the objective sum_i w_i D(points, cloud_i) as `value`, its
+    `values` along the way, the `iterations` and the `outcome`."""
+
+    points: Tensor
+    weights: Tensor
+    value: float
+    values: Tensor
+    iterations: int
+    outcome: Outcome
+
+
+def barycenter(
+    clouds: Sequence[Any],
+    w: Any = None,
+    discrepancy: Discrepancy | None = None,
+    *,
+    weights_of: Sequence[Any] | None = None,
+    size: int | None = None,
+    start: Any = None,
+    max_iterations: int = 100,
+    tolerance: float = 1e-7,
+    generator: torch.Generator | None = None,
+) -> Barycenter:
+    """The k points that minimise sum_i w_i D(points, cloud_i) over their positions, with equal weights.
+
+    clouds: samples (n_i, d) of any sizes, weights_of their weights; w (K,) weights of the clouds (None: equal); `size` k, by
+    default that of the largest cloud. discrepancy: `OptimalTransport()`, the squared W_2, by default, solved by fixed points:
+    each point moves to the weighted mean of its images under the K optimal plans, which descends at every step and starts each
+    plan from the last; any other Discrepancy is descended by its gradient. start (k, d): first positions; by default points
+    drawn, with `generator`, from the clouds. The problem is not convex: this is a local minimum. Stops when the objective falls
+    by less than `tolerance` of itself, or warns. K transport problems an iteration. Source: Agueh and Carlier (2011); Cuturi and
+    Doucet (2014, 1310.4375).
+    """
+    if len(clouds) == 0:
+        raise ValueError("clouds must hold at least one sample")
+    first = sample(clouds[0], "clouds[0]")
+    samples = [first, *(sample(c, f"clouds[{i}]", like=first) for i, c in enumerate(clouds[1:], 1))]
+    for i, c in enumerate(samples):
+        if c.ndim != 2 or c.shape[1] != first.shape[1]:
+            raise ValueError(f"clouds[{i}] must have shape (n, {first.shape[-1]}), got {tuple(c.shape)}")
+    if weights_of is not None and len(weights_of) != len(samples):
+        raise ValueError(f"weights_of must hold weights for each of the {len(samples)} clouds, got {len(weights_of)}")
+    masses = [
+        weights(None if weights_of is None else weights_of[i], c.shape[:1], f"weights_of[{i}]", like=c).detach()
+        for i, c in enumerate(samples)
+    ]
+    share = weights(w, (len(samples),), "w", like=first).detach()
+    D = OptimalTransport() if discrepancy is None else discrepancy
+    if not isinstance(D, Discrepancy):
+        raise TypeError(f"discrepancy must be an object such as OptimalTransport(), got {discrepancy!r}")
+    samples = [c.detach() for c in samples]
+    points = _first_points(samples, masses, share, size, start, generator)
+    if isinstance(D, OptimalTransport) and isinstance(D.cost, SquaredEuclidean):
+        return _fixed_point(D, samples, masses, share, points, max_iterations, tolerance)
+    return _by_gradient(D, samples, masses, share, points, max_iterations, tolerance, generator)
+
+
+def _first_points(
+    samples: list[Tensor], masses: list[Tensor], share: Tensor, size: int | None, start: Any, generator: torch.Generator | None
+) -> Tensor:
+    if start is not None:
+        points = sample(start, "start", like=samples[0])
+        if points.ndim != 2 or points.shape[1] != samples[0].shape[1]:
+            raise ValueError(f"start must have shape (k, {samples[0].shape[1]}), got {tuple(points.shape)}")
+        return points.detach()
+    count = max(len(c) for c in samples) if size is None else size
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    source = generator_or_default(generator)
+    pooled = torch.cat(samples)
+    mass = torch.cat([s * m for s, m in zip(share, masses, strict=True)])
+    drawn = torch.multinomial(mass.cpu(), count, replacement=count > int((mass > 0).sum()), generator=source)
+    return pooled[drawn.to(pooled.device)]
+
+
+def _fixed_point(
+    D: OptimalTransport,
+    samples: list[Tensor],
+    masses: list[Tensor],
+    share: Tensor,
+    points: Tensor,
+    limit: int,
+    tolerance: float,
+) -> Barycenter:
+    k = len(points)
+    values: list[float] = []
+    outcome = Outcome.ITERATION_LIMIT
+    plans: list[Any] = [None] * len(samples)
+    while True:
+        # From one step to the next the points move little and the weights not at all: each plan starts from the last.
+        plans = [D.solve(points, c, None, m, start=p) for c, m, p in zip(samples, masses, plans, strict=True)]
+        values.append(float(sum(s * float(p.value) for s, p in zip(share.tolist(), plans, strict=True))))
+        if len(values) > 1 and values[-2] - values[-1] <= tolerance * abs(values[-2]):
+            outcome = Outcome.CONVERGED
+            break
+        if len(values) > limit:
+            break
+        points = sum(s * k * p.apply(c) for s, p, c in zip(share, plans, samples, strict=True))  # type: ignore[assignment]
+    outcome.warn("barycenter")
+    equal = torch.full((k,), 1 / k, dtype=points.dtype, device=points.device)
+    return Barycenter(points, equal, values[-1], torch.tensor(values), len(values) - 1, outcome)
+
+
+def _by_gradient(
+    D: Discrepancy,
+    samples: list[Tensor],
+    masses: list[Tensor],
+    share: Tensor,
+    points: Tensor,
+    limit: int,
+    tolerance: float,
+    generator: torch.Generator | None,
+) -> Barycenter:
+    k = len(points)
+    equal = torch.full((k,), 1 / k, dtype=points.dtype, device=points.device)
+    fixed = [D.resolved(points, c, None, m) for c, m in zip(samples, masses, strict=True)]
+
+    def objective(z: Tensor) -> Tensor:
+        terms = [s * d(z, c, None, m, generator=generator) for s, d, c, m in zip(share, fixed, samples, masses, strict=True)]
+        return torch.stack(terms).sum()
+
+    found = descend(objective, points, equal, steps=limit, rate=0.5, tolerance=tolerance, adaptive=not D.claims.random)
+    found.outcome.warn("barycenter")
+    return Barycenter(found.points, equal, float(found.values[-1]), found.values, found.steps, found.outcome)
+
+
+__all__ = ["Barycenter", "barycenter"]
