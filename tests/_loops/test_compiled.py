@@ -142,3 +142,38 @@ def test_a_full_disk_costs_the_next_process_a_compilation(package):
     full = "import os\ndef refuse(*args): raise OSError(28, 'No space left on device')\nos.replace = refuse\n"
     assert _run(package, full + _RUN) == "6.0 0"
     assert not list(package.rglob("*.nbc*"))
+
+
+def test_every_loop_of_the_package_is_compiled_by_the_decorator():
+    """One way in: no loop has Numba's own cache, and none its own pool of threads."""
+    for file in (_PACKAGE / "_loops").rglob("*.py"):
+        source = file.read_text()
+        if file.name != "compiled.py":
+            assert "njit" not in source, file.name
+        assert "parallel=True" not in source, file.name
+        assert "prange" not in source, file.name
+
+
+_SOLVES = """
+import torch
+from discrepancy import OptimalTransport, Sinkhorn
+x = torch.arange(12.0, dtype=torch.float64).reshape(6, 2)
+print(round(float(OptimalTransport()(x, x + 1)), 9))
+"""
+
+
+@pytest.mark.slow
+def test_the_whole_package_solves_from_a_read_only_copy_without_a_home(tmp_path):
+    root = tmp_path / "discrepancy"
+    shutil.copytree(_PACKAGE, root, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    # As root nothing is write-protected: there the trial of writing is made to fail.
+    refused = "import tempfile\ndef refuse(*a, **k): raise PermissionError('read-only')\ntempfile.TemporaryFile = refuse\n"
+    try:
+        assert _run(root, refused + _SOLVES, HOME="", PYTHONDONTWRITEBYTECODE="1") == "2.0"
+        assert not list(root.rglob("*.nbc"))
+    finally:
+        for path in [root, *root.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o755)
