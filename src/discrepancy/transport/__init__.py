@@ -26,6 +26,7 @@ from discrepancy.transport.gaussian.geometry import (
 from discrepancy.transport.gaussian.mixture import GaussianMixture, mixture_wasserstein
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
 from discrepancy.transport.gromov.gromov_wasserstein import GromovWasserstein
+from discrepancy.transport.laguerre import LaguerreCells
 from discrepancy.transport.low_rank.sinkhorn import LowRankResult, LowRankSinkhorn
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.neural_map import MapNetwork, NeuralMap
@@ -34,6 +35,7 @@ from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
 from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
 from discrepancy.transport.orlicz.functions import CustomOrlicz, ExponentialPower, OrliczFunction, Power
 from discrepancy.transport.orlicz.norm import luxemburg_norm
+from discrepancy.transport.semi_discrete import SemiDiscrete, SemiDiscreteEstimate
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
 from discrepancy.transport.unbalanced.divergence import UnbalancedSinkhornDivergence
@@ -64,6 +66,7 @@ __all__ = [
     "GridSinkhornDivergence",
     "GromovWasserstein",
     "KLPenalty",
+    "LaguerreCells",
     "LogSinkhorn",
     "LowRankResult",
     "LowRankSinkhorn",
@@ -80,6 +83,8 @@ __all__ = [
     "PairedRows",
     "Power",
     "RelativeEpsilon",
+    "SemiDiscrete",
+    "SemiDiscreteEstimate",
     "SemiDualNewton",
     "Sinkhorn",
     "SinkhornDivergence",

@@ -116,7 +116,7 @@ def test_bad_input_is_refused():
         LowRankSinkhorn()(x.expand(2, 40, 3), y.expand(2, 30, 3))
     with pytest.raises(ValueError, match="no gradient in the weights"):
         LowRankSinkhorn()(x, y, a.requires_grad_(), b)
-    with pytest.raises(TypeError, match="knows no points|carries no"):
+    with pytest.raises(TypeError, match="knows no points"):
         LowRankSinkhorn().solve(x, y, generator=seeded()).map()
 
 

@@ -18,8 +18,10 @@ _DEEPEST = -500.0
 
 @dataclass(frozen=True)
 class Factors:
-    """q (n, r), r (m, r) and g (r,), positive, with q 1 = a, r 1 = b and q^T 1 = r^T 1 = g up to `error` (L1). `scalings`: log v1 and
-    log v2 of the projection that made them."""
+    """q (n, r), r (m, r) and g (r,), positive, with q 1 = a, r 1 = b and q^T 1 = r^T 1 = g up to `error` (L1).
+
+    `scalings`: log v1 and log v2 of the projection that made them.
+    """
 
     q: Tensor
     r: Tensor
@@ -57,9 +59,7 @@ class Factors:
 
 
 def project(
-    log_q: Tensor,
-    log_r: Tensor,
-    log_g: Tensor,
+    logs: tuple[Tensor, Tensor, Tensor],
     a: Tensor,
     b: Tensor,
     *,
@@ -67,10 +67,12 @@ def project(
     max_iterations: int,
     start: tuple[Tensor, Tensor] | None = None,
 ) -> Factors:
-    """The projection of kernels exp(log_q) (n, r), exp(log_r) (m, r), exp(log_g) (r,) onto couplings of a and b.
+    """The projection of kernels, given by their logarithms (n, r), (m, r) and (r,), onto couplings of a and b.
 
-    Stops when the rows are met within `tolerance` (L1). start: log v1 and log v2 to begin from. Four products with an n x r or m x r matrix an iteration.
+    Stops when the rows are met within `tolerance` (L1). start: log v1 and log v2 to begin from. Four products with an n x r or
+    m x r matrix an iteration.
     """
+    log_q, log_r, log_g = logs
     k1 = (log_q - log_q.amax(1, keepdim=True)).clamp_min(_DEEPEST).exp()
     k2 = (log_r - log_r.amax(1, keepdim=True)).clamp_min(_DEEPEST).exp()
     k3 = (log_g - log_g.amax()).clamp_min(_DEEPEST).exp()

@@ -30,13 +30,13 @@ class _FixedPlanCost(torch.autograd.Function):
     """<P, C> with its gradients in the points at fixed plan."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, value: Tensor, ground: Ground, factors: Factors) -> Tensor:
+    def forward(ctx, x, y, value, ground, factors):  # type: ignore[override]
         ctx.ground, ctx.factors, ctx.dtypes = ground, factors, (x.dtype, y.dtype)
         return value.clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Any:
+    def backward(ctx, grad):  # type: ignore[override]
         gx, gy = ctx.ground.contract(ctx.factors.q, ctx.factors.r, ctx.factors.g)
         return (grad * gx).to(ctx.dtypes[0]), (grad * gy).to(ctx.dtypes[1]), None, None, None
 
@@ -45,8 +45,8 @@ class _FixedPlanCost(torch.autograd.Function):
 class LowRankResult(TransportResult):
     """A TransportResult whose plan is q diag(1/weights) r^T: q (n, k), r (m, k), weights (k,), k at most rank + 1.
 
-    The factors meet the marginals to rounding; a last column holds the mass that the iteration left unmet, of about 1e-10. There is
-    no dual: f and g are None and dual_gap is NaN. `.apply(v)` takes time and memory linear in n + m.
+    The factors meet the marginals to rounding; a last column holds the mass that the iteration left unmet, of about 1e-10.
+    There is no dual: f and g are None and dual_gap is NaN. `.apply(v)` takes time and memory linear in n + m.
     """
 
     q: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -64,9 +64,10 @@ class LowRankSinkhorn:
     is a multiplicative update and a projection onto the constraints; its length grows while the cost falls and is cut where
     it would rise, so the cost never rises. Stops when the cost falls by less than `tolerance`, relative, over ten steps.
 
-    Under the squared Euclidean cost a step takes (n + m) rank (d + iterations of the projection) operations and nothing of size n m
-    is formed; under other costs it passes over all pairs, in blocks. Gradients in the points hold the plan fixed; weights that
-    require gradients are refused. One pair of samples a call. Source: Scetbon, Cuturi and Peyre (2021); Scetbon and Cuturi (2022).
+    Under the squared Euclidean cost a step takes (n + m) rank (d + iterations of the projection) operations and nothing of size
+    n m is formed; under other costs it passes over all pairs, in blocks. Gradients in the points hold the plan fixed; weights
+    that require gradients are refused. One pair of samples a call. Source: Scetbon, Cuturi and Peyre (2021); Scetbon and Cuturi
+    (2022).
     """
 
     rank: int = 10
@@ -146,7 +147,7 @@ class LowRankSinkhorn:
         z, mass = landmarks(x, a, rank, self.cost, generator_or_default(generator, x.device))
         near, far = self.cost.matrix(x, z), self.cost.matrix(y, z)
         width = float(a @ near.amin(1)) or float((a @ near).mean()) or 1.0  # cells as blurred as they are wide
-        now = project(-near / width, -far / width, mass.log(), a, b, tolerance=_INNER, max_iterations=_INNER_LIMIT)
+        now = project((-near / width, -far / width, mass.log()), a, b, tolerance=_INNER, max_iterations=_INNER_LIMIT)
         value, slopes = _gradient(ground, now)
         steepest = max(float(s.abs().max()) for s in slopes)
         step = _FIRST_STEP / steepest if steepest > 0 else 1.0
@@ -161,8 +162,10 @@ class LowRankSinkhorn:
 
         while steps < self.max_iterations:
             steps += 1
-            logs = [t.clamp_min(1e-300).log() - step * s for t, s in zip((now.q, now.r, now.g), slopes, strict=True)]
-            trial = project(*logs, a, b, tolerance=_INNER, max_iterations=_INNER_LIMIT, start=scaled(step))
+            logs: tuple[Tensor, Tensor, Tensor] = tuple(
+                _log(t) - step * s for t, s in zip((now.q, now.r, now.g), slopes, strict=True)
+            )  # type: ignore[assignment]
+            trial = project(logs, a, b, tolerance=_INNER, max_iterations=_INNER_LIMIT, start=scaled(step))
             trial_value, trial_slopes = _gradient(ground, trial)
             # A kernel too uneven to be projected in a few rounds is as good a sign of too long a step as a rising cost.
             projected = trial.error <= _INNER or step * steepest < _FIRST_STEP
@@ -178,8 +181,7 @@ class LowRankSinkhorn:
             if len(history) > _WINDOW and history[-1 - _WINDOW] - value <= self.tolerance * abs(value):
                 outcome = Outcome.CONVERGED
                 break
-        logs = [t.clamp_min(1e-300).log() for t in (now.q, now.r, now.g)]
-        final = project(*logs, a, b, tolerance=_LAST, max_iterations=_LAST_LIMIT)
+        final = project((_log(now.q), _log(now.r), _log(now.g)), a, b, tolerance=_LAST, max_iterations=_LAST_LIMIT)
         return final.rounded(a, b), steps, outcome
 
 
@@ -188,6 +190,11 @@ def _gradient(ground: Ground, at: Factors) -> tuple[float, tuple[Tensor, Tensor,
     forth, back = ground.products(at.q / at.g, at.r / at.g)
     paid = (at.q * forth).sum(0)
     return float(paid.sum()), (forth, back, -paid / at.g)
+
+
+def _log(t: Tensor) -> Tensor:
+    """The logarithm, finite where a factor has underflowed: the projection's floor lies far above."""
+    return t.clamp_min(1e-300).log()
 
 
 def _cost(ground: Ground, at: Factors) -> Tensor:
