@@ -172,7 +172,7 @@ def test_the_whole_package_solves_from_a_read_only_copy_without_a_home(tmp_path)
     refused = "import tempfile\ndef refuse(*a, **k): raise PermissionError('read-only')\ntempfile.TemporaryFile = refuse\n"
     try:
         assert _run(root, refused + _SOLVES, HOME="", PYTHONDONTWRITEBYTECODE="1") == "2.0"
-        assert not list(root.rglob("*.nbc"))
+        assert os.geteuid() == 0 or not list(root.rglob("*.nbc"))
     finally:
         for path in [root, *root.rglob("*")]:
             if path.is_dir():
