@@ -94,7 +94,7 @@ def _trial(system, scale, h, move, x, a, b, columns, levels, tried, tally):
 def newton(system, scale, h, a, b, inverse_a, goal, steps, shift, floor, travel, budget, columns, levels, tally):
     """At most `steps` Newton steps until the L1 error |b - P^T 1|_1 is at most `goal`; returns the error.
 
-    h, columns, levels and the plan belong together before and after, unless tally[STUCK] was set: then no step raised F
+    h, columns, levels and the plan belong together before and after, also where tally[STUCK] was set: no step raises F
     any more. Ends early when h has moved by more than `travel` (in natural units) or evaluations and products reach `budget`.
     Each step: conjugate gradients to a share of the error that shrinks with it; components cut to +-8, beyond which the
     quadratic model means nothing; back-tracking by 0.3 under Armijo's rule; and doubling while most of the slope is left,
@@ -104,6 +104,7 @@ def newton(system, scale, h, a, b, inverse_a, goal, steps, shift, floor, travel,
     x, residual = np.empty(m), np.empty(m)
     tried, begun = np.empty(m), h.copy()
     error = _distance(b, columns)
+    stalls = 0
     value = 0.0
     for i in range(a.size):
         value -= a[i] * levels[i]
@@ -145,8 +146,14 @@ def newton(system, scale, h, a, b, inverse_a, goal, steps, shift, floor, travel,
             move *= 2.0
             reached, end = further, beyond
         h[:] = tried
+        before, gained = error, reached - value
         value = reached
         error = _distance(b, columns)
+        # Neither the error nor F moves beyond rounding: three such steps are the end of what can be had.
+        stalls = stalls + 1 if error > 0.9 * before and gained <= slack else 0
+        if stalls == 3:
+            tally[STUCK] = 1
+            break
         moved = 0.0
         for j in range(m):
             moved = max(moved, abs(h[j] - begun[j]))

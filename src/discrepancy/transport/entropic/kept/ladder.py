@@ -157,7 +157,7 @@ class Ladder:
             self.dense, scale, h, self.a, self.b, goal, 0.0 if first else CALM, 1, self.columns, self.levels, self.tally
         )
         threshold, travel = options.threshold / self.a.size, _TRAVEL
-        rounds, steps = 0, 0
+        rounds, steps, stalls = 0, 0, 0
         while self.error > goal and self.left > 0 and (last or steps < options.steps):
             entries = self.sparse_entries(threshold)
             if entries <= 0:
@@ -198,7 +198,9 @@ class Ladder:
                 threshold, travel = threshold * 1e-6, max(travel / 3, 1.5)
                 self.evaluate(scale, h)
                 self.rungs.rejected()
-            elif last and tally[4] and not self.error < begun_error:
+                continue
+            stalls = stalls + 1 if self.error > 0.9 * begun_error and found <= value + 1e-13 * abs(value) else 0
+            if stalls == 3:
                 self.stuck = True
                 break
             if not last and rounds > options.steps:

@@ -27,7 +27,7 @@ def solve_kept(
     Raises ValueError where forbidden pairs leave no plan with these weights.
     """
     size, n, m = problem.cost.shape
-    a, b = problem.a.numpy(), problem.b.numpy()
+    a, b = problem.a.numpy(), _of_mass(problem.b.numpy(), problem.a.numpy())
     levels, mean = epsilon.double().numpy(), problem.mean_cost().numpy()
     f, g, errors = np.zeros((size, n)), np.zeros((size, m)), np.zeros(size)
     if start is not None:
@@ -80,6 +80,12 @@ def solve_kept_symmetric(problem: MatrixProblem, epsilon: Tensor, goal: float, l
         outcome = Outcome.ITERATION_LIMIT if passes >= limit else Outcome.EXHAUSTED
     potential = torch.from_numpy(f)
     return Potentials(potential, potential, torch.from_numpy(errors), passes, outcome, (f"symmetric Newton: {passes} passes",))
+
+
+def _of_mass(b: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """b with the total mass of a: in single precision each sums to one by itself, which bounds the error from below."""
+    ratio = a.sum(-1, keepdims=True) / b.sum(-1, keepdims=True)
+    return b * ratio if (np.abs(ratio - 1) > 1e-13).any() else b
 
 
 def _together(cost, a, b, levels, mean, goal, limit, factor, warm, f, g, errors) -> tuple[int, bool]:
