@@ -5,6 +5,7 @@ Nothing below this file sees a NumPy array, a list or a DataFrame, an unnormalis
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ def as_tensor(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
     """A real floating tensor from a tensor, array, list, scalar or DataFrame.
 
     float32 and float64 are kept, half precision becomes float32, integers and booleans become torch's default float
-    dtype (or `like`'s). A tensor keeps its device and its gradient.
+    dtype (or `like`'s). A tensor keeps its device and its gradient; a memory-mapped array is not copied.
     Raises TypeError if it is not numeric, ValueError if it is complex.
     """
     if not isinstance(x, Tensor):
@@ -67,13 +68,17 @@ def as_tensor(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
             array = np.asarray(x)
             if array.dtype == object or array.dtype.kind in "USOMmV":
                 raise TypeError(f"{name} must be numeric, got an array of dtype {array.dtype}")
-            if not array.flags.writeable or any(s < 0 for s in array.strides):
+            # A memory-mapped array opened for reading stays on disk: nothing here or below writes to what a user hands over.
+            mapped = isinstance(x, np.memmap) and array.dtype.isnative and array.flags.c_contiguous and array.ndim > 0
+            if (not array.flags.writeable and not mapped) or any(s < 0 for s in array.strides):
                 array = array.copy()
             if not array.dtype.isnative:
                 array = array.astype(array.dtype.newbyteorder("="))
             # A list of Python floats carries no dtype of its own: it follows its partner or torch's default.
             listed = not hasattr(x, "dtype")
-            x = torch.from_numpy(np.ascontiguousarray(array)) if array.ndim else torch.tensor(array.item())
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                x = torch.from_numpy(np.ascontiguousarray(array)) if array.ndim else torch.tensor(array.item())
             if listed and x.dtype == torch.float64:
                 x = x.to(like.dtype if like is not None else torch.get_default_dtype())
     if x.device.type == "meta":

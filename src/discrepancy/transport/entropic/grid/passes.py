@@ -133,6 +133,8 @@ class GridCurvature:
 class GridPasses:
     """One problem between masses a and b on product grids of given coordinates, as `Passes`; arrays are flat."""
 
+    kind = "grid"
+
     def __init__(self, a: np.ndarray, b: np.ndarray, left: Sequence[np.ndarray], right: Sequence[np.ndarray], cost: Cost) -> None:
         self.a, self.b, self.left, self.right, self.cost = a, b, left, right, cost
         self.costs = axis_costs(cost, left, right)

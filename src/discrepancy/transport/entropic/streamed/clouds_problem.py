@@ -22,6 +22,8 @@ _TRUST = 4.0
 class CloudPasses:
     """`StreamedPairs` with its cost, as `Passes`."""
 
+    kind = "streamed"
+
     def __init__(self, stream: StreamedPairs, cost: Cost) -> None:
         self.stream, self.cost = stream, cost
         self.row_weights, self.column_weights = stream.row_weights, stream.column_weights

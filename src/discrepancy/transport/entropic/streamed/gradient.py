@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.costs import Cosine, Cost, Sphere
+from discrepancy.transport.entropic.streamed.ground import mean_point
 from discrepancy.transport.entropic.streamed.passes import EXACT_CUT, StreamedPairs
 
 
@@ -60,7 +61,7 @@ def _tiled(stream: StreamedPairs, u: np.ndarray, v: np.ndarray, scale: float) ->
     step = max(1, min(256, (16 << 20) // (8 * len(v))))
     if not clouds.products:
         step = max(1, min(step, clouds.cost.block_size(len(v), x.shape[-1], 64 << 20, 16)))
-    centre = y.mean(0, dtype=torch.float64)
+    centre = mean_point(y)
     buffer = torch.empty(step, len(v), dtype=torch.float64)
     for start in range(0, len(u), step):
         part = slice(start, min(start + step, len(u)))

@@ -41,6 +41,14 @@ def directions(x: Tensor) -> Tensor:
     return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True)
 
 
+def mean_point(points: Tensor) -> Tensor:
+    """The mean (d,) in float64, a block of points at a time."""
+    total = torch.zeros(points.shape[-1], dtype=torch.float64)
+    for start in range(0, len(points), _CHUNK):
+        total += points[start : start + _CHUNK].double().sum(0)
+    return total / len(points)
+
+
 class PairedClouds:
     """Two clouds x (n, d), y (m, d) under a cost, as rows against columns; `among` masks leave points of weight zero out.
 
@@ -62,7 +70,7 @@ class PairedClouds:
         self.products = self.metric == SQUARED and d > BOXED_DIMENSIONS
         self.given = self.products or found is None
         self.boxed = not self.given and d <= BOXED_DIMENSIONS
-        self.offset = self.y.mean(0, dtype=torch.float64) if self.products else None
+        self.offset = mean_point(self.y) if self.products else None
 
     def cloud(self, points: Tensor, weights: np.ndarray | None) -> OrderedCloud:
         """The points of x or y for the passes; weights: leave out those of weight zero."""
@@ -118,4 +126,4 @@ class PairedClouds:
         return out
 
 
-__all__ = ["PairedClouds", "directions", "metric_of"]
+__all__ = ["PairedClouds", "directions", "mean_point", "metric_of"]

@@ -91,7 +91,7 @@ class Ladder:
         kept = "" if dual.entries is None else f", {dual.entries / len(problem.row_weights):.0f} entries a row kept"
         rungs = [
             *rungs,
-            f"streamed {size}: {levels} levels, {done - products} passes, {products} products, {dual.steps} last steps{kept}",
+            f"{problem.kind} {size}: {levels} levels, {done - products} passes, {products} products, {dual.steps} last steps{kept}",
         ]
         outcome = Outcome.CONVERGED
         if not (last and point.error <= self.tolerance):

@@ -49,6 +49,11 @@ class Passes(Protocol):
     """What the solver asks of a problem: flat float64 arrays, exponents in base 2, scale = 1 / (epsilon log 2)."""
 
     @property
+    def kind(self) -> str:
+        """What rungs call it."""
+        ...
+
+    @property
     def row_weights(self) -> np.ndarray:
         """a (n,)."""
         ...

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from discrepancy._loops.threads import in_parallel, ranges
 from discrepancy.costs import Cost
-from discrepancy.transport.entropic.streamed.clouds import OrderedCloud
+from discrepancy.transport.entropic.streamed.clouds import BOXED_DIMENSIONS, OrderedCloud
 from discrepancy.transport.entropic.streamed.ground import PairedClouds
 
 # Bits below a row's largest entry at which blocks are left out: of the sums that decide, and of products inside an iteration.
@@ -181,7 +181,7 @@ class StreamedPairs:
             m = order.size
             depth = min(_GROUPS, max(0, int(math.log2(max(1, m // 8)))))
             if not self.clouds.boxed:
-                cell_order(self.right.points.double().contiguous().numpy(), order, depth)
+                cell_order(_shadow(self.right.points), order, depth)
             groups = np.empty(m, np.int64)
             groups[order] = np.arange(m) * (1 << depth) // m
             self._groups = groups, 1 << depth
@@ -266,6 +266,14 @@ class StreamedPairs:
 
         self.run(self.left, self.right, -1.0, b, work)
         return math.fsum(down.gathered(a) * out)
+
+
+def _shadow(points: Tensor) -> np.ndarray:
+    """The points in few dimensions, by a fixed random projection, for groups that need only be near each other."""
+    if points.shape[-1] <= BOXED_DIMENSIONS:
+        return points.double().contiguous().numpy()
+    onto = torch.randn(points.shape[-1], BOXED_DIMENSIONS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.cat([p.double() @ onto for p in points.split(4096)]).numpy()
 
 
 __all__ = ["EXACT_CUT", "PRODUCT_CUT", "Evaluation", "Marginals", "Side", "StreamedPairs"]
