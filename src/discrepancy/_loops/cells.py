@@ -1,7 +1,8 @@
 """The k-d order of a point cloud: a permutation in which every cell, at every depth, is a contiguous range.
 
-At depth l there are 2^l cells; a cell [lo, hi) is halved at the median *index* (lo + hi) // 2 along its widest side, so that the
-ranges depend on the number of points alone and the permutation is all that must be kept.
+Of a cell of more than 2^k and at most 2^(k + 1) points the 2^k smallest along its widest side become its first half: the ranges
+depend on the number of points alone, cells of one depth hold equally many points (but for the last), and the permutation is
+all that must be kept.
 """
 
 # pyright: reportIndexIssue=false, reportArgumentType=false
@@ -56,26 +57,23 @@ def _select(key, order, low, high, middle):
 
 
 @compiled
-def cell_order(points, order, depth):
-    """Permute `order` (n,) in place into the k-d order of points (n, d) down to `depth`; O(n d depth) time, O(n) memory."""
+def cell_order(points, order, width):
+    """Permute `order` (n,) in place into the k-d order of points (n, d); `width` the least power of two that is not below n.
+
+    O(n d log n) time, O(n) memory.
+    """
     n = order.size
     key = np.empty(n)
-    bounds = np.zeros(2, np.int64)
-    bounds[1] = n
-    for _ in range(depth):
-        cells = bounds.size - 1
-        finer = np.empty(2 * cells + 1, np.int64)
-        for c in range(cells):
-            low, high = bounds[c], bounds[c + 1]
-            middle = (low + high) // 2
-            finer[2 * c], finer[2 * c + 1] = low, middle
-            if high - low > 1:
+    while width > 1:
+        half = width // 2
+        for low in range(0, n, width):
+            high = min(low + width, n)
+            if high - low > half:
                 side = _widest(points, order, low, high)
                 for q in range(low, high):
                     key[q] = points[order[q], side]
-                _select(key, order, low, high, middle)
-        finer[2 * cells] = n
-        bounds = finer
+                _select(key, order, low, high, low + half)
+        width = half
 
 
 __all__ = ["cell_order"]

@@ -87,20 +87,28 @@ def test_products_miss_nothing_far_from_the_origin():
         np.testing.assert_array_equal(found.index, np.argsort(keys, axis=1, kind="stable")[:, :3])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 47, 49, 1000])
-def test_cells_halve_at_the_median(n):
+@pytest.mark.parametrize("n", [1, 2, 3, 47, 64, 1000])
+def test_cells_hold_equally_many_points(n):
     rng = np.random.default_rng(n)
     points = rng.standard_normal((n, 2)) * [1, 5]
     order = kd_order(points)
     assert sorted(order) == list(range(n))
-    if n > 3:  # the first cut is along the wider side
-        low, high = points[order[: n // 2], 1], points[order[n // 2 :], 1]
-        assert low.max() <= high.min()
-    for depth in range(5):
+    for depth in range(12):
         bounds = cell_bounds(n, depth)
+        sizes = np.diff(bounds)
         assert bounds[0] == 0
         assert bounds[-1] == n
-        assert np.ptp(np.diff(bounds)) <= 1
+        assert (sizes[:-1] == sizes[0]).all()
+        assert 0 < sizes[-1] <= sizes[0]
+        assert len(sizes) <= 2**depth
+        # The next depth cuts every cell along its widest side.
+        finer = np.searchsorted(bounds, cell_bounds(n, depth + 1)[1:-1])
+        for cut, cell in zip(cell_bounds(n, depth + 1)[1:-1], finer - 1):
+            if cut < bounds[cell + 1]:
+                inside = points[order[bounds[cell] : bounds[cell + 1]]]
+                axis = np.argmax(np.ptp(inside, axis=0))
+                at = cut - bounds[cell]
+                assert inside[:at, axis].max() <= inside[at:, axis].min()
 
 
 def test_levels_keep_mass_and_mean():

@@ -76,8 +76,9 @@ class _Cloud:
     @cached_property
     def squares(self) -> np.ndarray:
         """|x|^2, shrunk by the bound on the rounding of a distance from products."""
-        d = self.points.shape[1]
-        return np.einsum("ij,ij->i", self.points, self.points) * (1.0 - (d + 4) * np.finfo(float).eps)
+        from discrepancy._loops.pricing.products import shrink
+
+        return np.einsum("ij,ij->i", self.points, self.points) * (1.0 - shrink(self.points.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class PointPricing:
 
         n, m = len(seen.points), len(other.points)
         tops = np.maximum.reduceat(v, np.arange(0, m, products.TILE))
+        largest = float(other.squares.max())
         step = max(16, min(n, _BLOCK_ENTRIES // m))
         block = torch.empty(min(step, n), m, dtype=torch.float64)
         left, right = torch.from_numpy(seen.points), torch.from_numpy(other.transposed)
@@ -167,8 +169,8 @@ class PointPricing:
             def work(part: tuple[int, int], inner: np.ndarray = inner, start: int = start) -> None:
                 products.smallest(
                     self.metric, self.power, inner[part[0] - start : part[1] - start], part[0], seen.points, other.points,
-                    seen.squares, other.squares, v, tops, asked.limit, asked.ceiling, asked.keys, asked.index, asked.count,
-                    asked.lowest,
+                    seen.squares, other.squares, largest, v, tops, asked.limit, asked.ceiling, asked.keys, asked.index,
+                    asked.count, asked.lowest,
                 )  # fmt: skip
 
             in_parallel(work, _parts(start, stop, 16, 4))
