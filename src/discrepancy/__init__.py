@@ -35,6 +35,9 @@ _EXPORTS: dict[str, str] = {
     "barycenter": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
+    "Grid": "transport",
+    "GridSinkhorn": "transport",
+    "GridSinkhornDivergence": "transport",
     "UnbalancedSinkhorn": "transport",
     "UnbalancedSinkhornDivergence": "transport",
     # discrepancies from kernels
@@ -119,6 +122,9 @@ if TYPE_CHECKING:
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
     from discrepancy.transport import GromovWasserstein as GromovWasserstein
+    from discrepancy.transport import Grid as Grid
+    from discrepancy.transport import GridSinkhorn as GridSinkhorn
+    from discrepancy.transport import GridSinkhornDivergence as GridSinkhornDivergence
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn

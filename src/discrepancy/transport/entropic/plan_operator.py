@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.transport.entropic.problem import Problem
+from discrepancy.transport.entropic.streamed.problem import FusedProblem
 
 
 def plan_on_request(
@@ -27,6 +28,8 @@ def plan_on_request(
 
     def apply(v: Tensor) -> Tensor:
         columns = v.double().expand(*batch, *v.shape[-2:]).reshape(-1, *v.shape[-2:])
+        if isinstance(problem, FusedProblem) and not v.requires_grad:
+            return shaped(problem.apply(f, g, epsilon, columns, transposed=swapped))
         pieces: list[Tensor] = []
         total = torch.zeros(problem.b.shape[0], problem.b.shape[1], v.shape[-1], dtype=torch.float64, device=v.device)
         for part, block, _ in problem.plan_blocks(f, g, epsilon):

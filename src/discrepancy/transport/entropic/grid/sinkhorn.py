@@ -68,7 +68,7 @@ class GridSinkhorn:
     cost: Cost = field(default_factory=SquaredEuclidean)
     tolerance: float | None = None
     max_iterations: int = 20_000
-    references: ClassVar[tuple[str, ...]] = ("peyre-cuturi-2019",)
+    references: ClassVar[tuple[str, ...]] = ("solomon-2015", "peyre-cuturi-2019")
 
     def __post_init__(self) -> None:
         """Raise for options that make no sense."""
@@ -141,7 +141,7 @@ class GridSinkhornDivergence(GridSinkhorn):
     the potentials, the cost and the certificate of a against b. Source: Feydy et al. (2019).
     """
 
-    references: ClassVar[tuple[str, ...]] = ("feydy-2019", "peyre-cuturi-2019")
+    references: ClassVar[tuple[str, ...]] = ("feydy-2019", "solomon-2015")
 
     def __post_init__(self) -> None:
         """Raise for options that make no sense; both masses live on one grid."""

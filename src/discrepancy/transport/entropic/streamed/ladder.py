@@ -89,10 +89,8 @@ class Ladder:
             g, level = moved, following
         size = f"{len(problem.row_weights)} x {len(problem.column_weights)}"
         kept = "" if dual.entries is None else f", {dual.entries / len(problem.row_weights):.0f} entries a row kept"
-        rungs = [
-            *rungs,
-            f"{problem.kind} {size}: {levels} levels, {done - products} passes, {products} products, {dual.steps} last steps{kept}",
-        ]
+        work = f"{levels} levels, {done - products} passes, {products} products, {dual.steps} last steps{kept}"
+        rungs = [*rungs, f"{problem.kind} {size}: {work}"]
         outcome = Outcome.CONVERGED
         if not (last and point.error <= self.tolerance):
             outcome = Outcome.EXHAUSTED if stuck else Outcome.ITERATION_LIMIT
