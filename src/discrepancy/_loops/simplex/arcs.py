@@ -6,7 +6,7 @@ import numpy as np
 
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.simplex.pivot import pivot
-from discrepancy._loops.simplex.tree import PIVOTS, SCANNED, preorder_places, renumber
+from discrepancy._loops.simplex.tree import PIVOTS, SCANNED, preorder_places, refresh, renumber
 
 
 @compiled
@@ -39,7 +39,7 @@ def pivot_until_optimal(tree, offset, rows, columns, cost, block, tolerance, max
     """Pivot until no arc (rows[e], columns[e]) has a negative reduced cost; False if `max_pivots` came first.
 
     Nodes are renumbered into preorder, and the arcs with them, whenever the nodes walked since exceed what a renumbering
-    costs a few times over.
+    costs a few times over; the potentials are then recomputed, lest their rounding add up to violations that are none.
     """
     arcs = rows.size
     place = places_of_labels(tree)
@@ -80,6 +80,7 @@ def pivot_until_optimal(tree, offset, rows, columns, cost, block, tolerance, max
             walked = 0
             place = preorder_places(tree)
             renumber(tree, place)
+            refresh(tree)
             for e in range(arcs):
                 source[e] = place[source[e]]
                 target[e] = place[target[e]]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from discrepancy.transport.exact.columns import Start, candidate_arcs, generate, greedy_start, least_in_rows
+from discrepancy.transport.exact.assignment import assignment_start
+from discrepancy.transport.exact.columns import Start, candidate_arcs, every_arc, generate, greedy_start, least_in_rows
 from discrepancy.transport.exact.matrix import CostMatrix
 
 _CELL = 4  # members of a cell, on each side: a level has a sixteenth of the entries of the level below
 _COORDINATES = 32  # entries of a row that place it among the other rows
 _SMALL = 64  # points of a side that are not coarsened further
-_SERVED = 0.8  # share of the mass that the candidates of the reduced matrix serve, above which reduction is a good start
+_EVERY_PAIR = 20_000  # entries up to which the simplex on all pairs is quicker than a hierarchy
+_SERVED = 0.87  # share of the mass that the candidates of the reduced matrix serve, above which reduction is a good start
 
 
 def reduced_potentials(matrix: CostMatrix) -> tuple[np.ndarray, np.ndarray]:
@@ -73,13 +77,21 @@ def representatives(
 def cold_start(matrix: CostMatrix, a: np.ndarray, b: np.ndarray, generator: np.random.Generator) -> Start:
     """Candidates, flows and potentials near the optimal ones for integer weights a, b > 0.
 
-    From the reduced matrix where its candidates serve most of the mass. Else a problem of a sixteenth of the size is solved
-    between representatives, itself started in the same way, and its potentials extended by
-    g_j = min over representatives i of c_ij - f_i, f_i = min_j c_ij - g_j. A few passes over the matrix.
+    Those of an assignment where one is found quickly. Else from the reduced matrix, where its candidates serve most of the
+    mass. Else a problem of a sixteenth of the size is solved between representatives, itself started in the same way, and its
+    potentials extended by g_j = min over representatives i of c_ij - f_i, f_i = min_j c_ij - g_j. A few passes over the matrix.
     """
+    assigned = assignment_start(matrix, a, b)
+    if assigned is not None:
+        return assigned
     f, g = reduced_potentials(matrix)
     start, served = greedy_start(candidate_arcs(matrix, f, g), a, b, f, g)
-    if served >= _SERVED or min(matrix.shape) <= _SMALL:
+    n, m = matrix.shape
+    if served >= _SERVED:
+        return start
+    if n * m <= _EVERY_PAIR:
+        return replace(start, arcs=every_arc(matrix))
+    if min(n, m) <= _SMALL:
         return start
     f, g = extended_potentials(matrix, a, b, generator)
     start, _ = greedy_start(candidate_arcs(matrix, f, g), a, b, f, g)

@@ -70,21 +70,32 @@ def candidate_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> Arcs:
 
     n, m = matrix.shape
     if n * m <= _EVERY_PAIR:
-        i, j = np.divmod(np.arange(n * m, dtype=np.int32), np.int32(m))
-    else:
-        in_row, in_column = min(_CANDIDATES, m), min(_CANDIDATES, n)
-        row_value, row_place, row_least = np.empty((n, in_row)), np.zeros((n, in_row), np.int32), np.empty(n)
-        column_value, column_place = np.full((m, in_column), np.inf), np.zeros((m, in_column), np.int32)
-        for first, block in matrix.blocks():
-            stop = first + len(block)
-            unbounded, count = np.full(len(block), np.inf), np.empty(len(block), np.int64)
-            smallest_in_rows(block, g, unbounded, row_value[first:stop], row_place[first:stop], count, row_least[first:stop])
-            smallest_in_columns(block, first, f, column_value, column_place)
-        by_row = np.arange(n, dtype=np.int64)[:, None] * m + row_place
-        by_column = column_place.astype(np.int64) * m + np.arange(m)[:, None]
-        pairs = np.sort(np.concatenate([by_row.ravel(), by_column.ravel()]))
-        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
-        i, j = (part.astype(np.int32) for part in np.divmod(pairs, m))
+        return every_arc(matrix)
+    in_row, in_column = min(_CANDIDATES, m), min(_CANDIDATES, n)
+    row_value, row_place, row_least = np.empty((n, in_row)), np.zeros((n, in_row), np.int32), np.empty(n)
+    column_value, column_place = np.full((m, in_column), np.inf), np.zeros((m, in_column), np.int32)
+    for first, block in matrix.blocks():
+        stop = first + len(block)
+        unbounded, count = np.full(len(block), np.inf), np.empty(len(block), np.int64)
+        smallest_in_rows(block, g, unbounded, row_value[first:stop], row_place[first:stop], count, row_least[first:stop])
+        smallest_in_columns(block, first, f, column_value, column_place)
+    by_row = np.arange(n, dtype=np.int64)[:, None] * m + row_place
+    by_column = column_place.astype(np.int64) * m + np.arange(m)[:, None]
+    pairs = np.sort(np.concatenate([by_row.ravel(), by_column.ravel()]))
+    pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]
+    i, j = (part.astype(np.int32) for part in np.divmod(pairs, m))
+    return allowed_arcs(matrix, i, j)
+
+
+def every_arc(matrix: CostMatrix) -> Arcs:
+    """All allowed pairs; k <= n m."""
+    n, m = matrix.shape
+    i, j = np.divmod(np.arange(n * m, dtype=np.int32), np.int32(m))
+    return allowed_arcs(matrix, i, j)
+
+
+def allowed_arcs(matrix: CostMatrix, i: np.ndarray, j: np.ndarray) -> Arcs:
+    """The pairs (i, j) that are not forbidden."""
     arcs = Arcs(i, j, matrix.at(i, j))
     return arcs.chosen(np.isfinite(arcs.costs))
 
@@ -172,7 +183,9 @@ __all__ = [
     "Forest",
     "IntegerPlan",
     "Start",
+    "allowed_arcs",
     "candidate_arcs",
+    "every_arc",
     "generate",
     "greedy_start",
     "least_in_rows",
