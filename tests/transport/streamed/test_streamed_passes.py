@@ -92,7 +92,9 @@ def test_the_gradient_is_autograds(cost, d) -> None:
     s = Instance(cost, d, 0.02)
     e, f, g = s.epsilon, torch.zeros(s.a.size), torch.from_numpy(s.rng.standard_normal(s.b.size))
     f = -e * torch.logsumexp((g - torch.from_numpy(s.C)) / e + torch.from_numpy(s.b).log(), 1)
-    plan = (torch.from_numpy(s.a).log()[:, None] + torch.from_numpy(s.b).log() + (f[:, None] + g - torch.from_numpy(s.C)) / e).exp()
+    plan = (
+        torch.from_numpy(s.a).log()[:, None] + torch.from_numpy(s.b).log() + (f[:, None] + g - torch.from_numpy(s.C)) / e
+    ).exp()
     x, y = s.x.clone().requires_grad_(), s.y.clone().requires_grad_()
     truth = torch.autograd.grad((plan * cost.matrix(x, y)).sum(), (x, y))
     found = fused_contraction(s.x, s.y, torch.from_numpy(s.a), torch.from_numpy(s.b), f, g, e, cost)
@@ -110,11 +112,11 @@ def test_blocks_left_out_change_nothing_and_are_bounded(cost) -> None:
     assert 0 < s.stream.skipped < 1e-17
     np.testing.assert_allclose(found.logs, all_of_it.logs, rtol=0, atol=1e-13)
     np.testing.assert_allclose(found.sums, all_of_it.sums, rtol=0, atol=1e-16)
-    # A coarse cut leaves out more than rounding, and says so: the bound holds for the worst row.
-    s.stream.skipped = 0.0
-    coarse = s.stream.evaluate(s.v, s.scale, cut=6.0)
-    missing = 1 - np.exp2(coarse.logs - all_of_it.logs)
-    assert 1e-9 < missing.max() <= s.stream.skipped
+    # Coarser cuts leave out more; what is missing of any row's sum stays below the bound.
+    for cut in (1.0, 6.0, 12.0, 30.0):
+        s.stream.skipped = 0.0
+        coarse = s.stream.evaluate(s.v, s.scale, cut=cut)
+        assert (1 - np.exp2(coarse.logs - all_of_it.logs)).max() <= s.stream.skipped + 1e-13
 
 
 def test_the_number_of_threads_does_not_change_a_bit() -> None:

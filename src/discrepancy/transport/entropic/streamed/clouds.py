@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# Points in a block: small boxes skip more, blocks of this size still fill the vector registers.
+# Points in a block, a cell of the k-d order: small boxes skip more, blocks of this size still fill the vector registers.
 _BLOCK = 64
 # Boxes of 64 points exclude nothing in more dimensions than these.
 BOXED_DIMENSIONS = 8
@@ -44,13 +44,9 @@ class OrderedCloud:
         return out
 
 
-def _halved(n: int) -> np.ndarray:
-    """The bounds of the cells of the k-d order, as deep as cells hold more than `_BLOCK` points."""
-    bounds = np.array([0, n], np.int64)
-    while np.diff(bounds).max() > _BLOCK:
-        middle = (bounds[:-1] + bounds[1:]) // 2
-        bounds = np.sort(np.concatenate([bounds, middle]))
-    return bounds
+def cell_width(n: int, cells: int) -> int:
+    """The points of a cell of the k-d order of n points, a power of two, so that there are at most so many cells."""
+    return 1 << max(0, (-(-n // cells) - 1).bit_length())
 
 
 def boxed_cloud(points: np.ndarray, among: np.ndarray | None) -> OrderedCloud:
@@ -59,9 +55,9 @@ def boxed_cloud(points: np.ndarray, among: np.ndarray | None) -> OrderedCloud:
     from discrepancy._loops.entropic_points.exponents import Cloud
 
     n = len(points) if among is None else among.size
-    starts = _halved(n)
+    starts = np.append(np.arange(0, n, _BLOCK), n)
     order = np.arange(n) if among is None else among.copy()
-    cell_order(points, order, int(np.log2(starts.size - 1)))
+    cell_order(points, order, cell_width(n, 1))
     inside = np.ascontiguousarray(points[order], dtype=np.float64)
     low = np.ascontiguousarray(np.minimum.reduceat(inside, starts[:-1], axis=0).T)
     high = np.ascontiguousarray(np.maximum.reduceat(inside, starts[:-1], axis=0).T)
@@ -81,4 +77,4 @@ def plain_cloud(points: np.ndarray | None, n: int, among: np.ndarray | None, blo
     return OrderedCloud(order, Cloud(inside, np.ascontiguousarray(inside.T), starts, empty, empty), among is None)
 
 
-__all__ = ["BOXED_DIMENSIONS", "OrderedCloud", "boxed_cloud", "plain_cloud"]
+__all__ = ["BOXED_DIMENSIONS", "OrderedCloud", "boxed_cloud", "cell_width", "plain_cloud"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.costs import Cost, Sphere
-from discrepancy.transport.entropic.streamed.clouds import BOXED_DIMENSIONS
+from discrepancy.transport.entropic.streamed.clouds import BOXED_DIMENSIONS, cell_width
 from discrepancy.transport.entropic.streamed.ground import directions, metric_of
 
 
@@ -23,7 +23,7 @@ class Summary:
 
 
 def summarise(points: Tensor, weights: np.ndarray, cost: Cost, size: int, seed: int) -> Summary:
-    """About `size` points for the points of positive weight: cell means in up to 8 dimensions under a named cost, else a random
+    """At most `size` points for the points of positive weight: cell means in up to 8 dimensions under a named cost, else a random
     part, drawn from a generator of its own so that the same cloud is summarised the same way."""
     heavy = np.flatnonzero(weights > 0)
     if metric_of(cost) is None or points.shape[-1] > BOXED_DIMENSIONS:
@@ -32,12 +32,9 @@ def summarise(points: Tensor, weights: np.ndarray, cost: Cost, size: int, seed: 
         return Summary(points[torch.from_numpy(chosen)].double(), mass / mass.sum(), None)
     from discrepancy._loops.cells import cell_order
 
-    inside, depth = points.double().contiguous().numpy(), int(np.log2(size))
-    order = heavy.copy()
-    cell_order(inside, order, depth)
-    bounds = np.array([0, order.size])
-    for _ in range(depth):
-        bounds = np.sort(np.concatenate([bounds, (bounds[:-1] + bounds[1:]) // 2]))
+    inside, order = points.double().contiguous().numpy(), heavy.copy()
+    cell_order(inside, order, cell_width(order.size, 1))
+    bounds = np.append(np.arange(0, order.size, cell_width(order.size, size)), order.size)
     mass = weights[order]
     sums = np.add.reduceat(mass, bounds[:-1])
     means = torch.from_numpy(np.add.reduceat(mass[:, None] * inside[order], bounds[:-1], axis=0) / sums[:, None])

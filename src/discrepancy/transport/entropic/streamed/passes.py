@@ -13,7 +13,7 @@ from torch import Tensor
 
 from discrepancy._loops.threads import in_parallel, ranges
 from discrepancy.costs import Cost
-from discrepancy.transport.entropic.streamed.clouds import BOXED_DIMENSIONS, OrderedCloud
+from discrepancy.transport.entropic.streamed.clouds import BOXED_DIMENSIONS, OrderedCloud, cell_width
 from discrepancy.transport.entropic.streamed.ground import PairedClouds
 
 # Bits below a row's largest entry at which blocks are left out: of the sums that decide, and of products inside an iteration.
@@ -21,8 +21,8 @@ from discrepancy.transport.entropic.streamed.ground import PairedClouds
 EXACT_CUT, PRODUCT_CUT = 70.0, 44.0
 # Column sums are formed in so many parts, whatever the number of threads, so that the bits do not depend on it.
 _PARTS = 16
-# Groups of columns on which the coarse part of the Newton system lives: 2^7.
-_GROUPS = 7
+# Groups of columns on which the coarse part of the Newton system lives, at most.
+_GROUPS = 128
 
 
 @dataclass(frozen=True)
@@ -179,12 +179,12 @@ class StreamedPairs:
 
             order = self.right.every.order.copy()
             m = order.size
-            depth = min(_GROUPS, max(0, int(math.log2(max(1, m // 8)))))
+            width = cell_width(m, max(1, min(_GROUPS, m // 8)))
             if not self.clouds.boxed:
-                cell_order(_shadow(self.right.points), order, depth)
+                cell_order(_shadow(self.right.points), order, cell_width(m, 1))
             groups = np.empty(m, np.int64)
-            groups[order] = np.arange(m) * (1 << depth) // m
-            self._groups = groups, 1 << depth
+            groups[order] = np.arange(m) // width
+            self._groups = groups, -(-m // width)
         return self._groups
 
     def coarse_curvature(
