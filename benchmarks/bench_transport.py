@@ -1,10 +1,10 @@
 """Transport solvers beside their peers at equal error, on one thread and two.   make bench-transport
 
-python benchmarks/bench_transport.py [--rows PATTERN] [--threads 1,2] [--quick] [--dry] [--long] [--seeds N] [--limit SECONDS] [--list]
+python benchmarks/bench_transport.py [--rows PATTERN] [--threads 1,2] [--seeds N] [--limit SECONDS] [--quick] [--dry] [--long]
 
---rows takes a regular expression, searched in "task: name"; --quick takes small instances and writes nothing, --dry writes nothing; --long adds the
-rows of n = 1,000,000; what takes longer than --limit seconds says so. Each row is written when it is done, in place of the old
-one of its name and number of threads.
+--rows takes a regular expression, searched in "task: name" (--list names them). --quick takes small instances and writes nothing,
+--dry writes nothing. --long adds the rows of n = 1,000,000. What takes longer than --limit seconds says so. Each row is written
+when it is done, in place of the old one of its name and number of threads.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from transport.row import Contender, Row
 from transport.worker import serve
 
 _FORK = multiprocessing.get_context("fork")
+_COMPILATION = 300.0  # seconds that a call which only warms up may take
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,26 @@ class Process:
     setting: int = 0
     runs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     ended: str = ""  # why it takes no further part
+    warmed: Any = None  # what it was last warmed up for
 
     def ask(self, seed: int, reference: Any, limit: float) -> dict[str, Any] | None:
-        """One call, or None where it failed or took too long; `ended` then says which."""
-        self.connection.send((seed, self.contender.settings[self.setting], reference))
+        """One call, or None where it failed or took too long; `ended` then says which. What compiles has compiled before."""
+        setting = self.contender.settings[self.setting]
+        wanted = {"nothing": None, "small": "once", "same": (seed, setting)}[self.contender.warm]
+        if wanted is not None and wanted != self.warmed:
+            if self._answer((seed, setting), _COMPILATION) is None:
+                return None
+            self.warmed = wanted
+        return self._answer((seed, setting, reference), limit)
+
+    def _answer(self, message: tuple[Any, ...], limit: float) -> dict[str, Any] | None:
+        self.connection.send(message)
         watch = psutil.Process(self.process.pid)
         start, wall = _processor(watch), time.monotonic()
         while not self.connection.poll(0.1):
-            # Twice the limit: the warm-up and the preparation are in it.
-            if _processor(watch) - start > 2 * limit or time.monotonic() - wall > 10 * limit or not self.process.is_alive():
+            # Twice the limit: making the instance and judging the answer are in it.
+            late = _processor(watch) - start > 2 * limit or time.monotonic() - wall > 10 * limit
+            if late or not self.process.is_alive():
                 self.ended = f"> {limit:.0f} s" if self.process.is_alive() else "killed: out of memory"
                 self.stop()
                 return None

@@ -151,22 +151,22 @@ def ott_divergence() -> Contender:
 
         x, y = (jnp.asarray(v) for v in problem.points())
 
-        def value(left: Any, right: Any) -> Any:
+        def value(left: Any, right: Any, epsilon: Any) -> Any:
             return sinkhorn_divergence.sinkhorn_divergence(
                 pointcloud.PointCloud,
                 left,
                 right,
-                epsilon=problem.epsilon,
+                epsilon=epsilon,
                 solve_kwargs={"threshold": threshold, "max_iterations": 100_000},
             )[0]
 
-        key = (x.shape, problem.epsilon, threshold)
+        key = (x.shape, threshold)
         if key not in _compiled:
             _compiled.clear()
             _compiled[key] = jax.jit(jax.value_and_grad(value))
 
         def run() -> tuple[float, np.ndarray]:
-            found, slope = _compiled[key](x, y)
+            found, slope = _compiled[key](x, y, problem.epsilon)
             return float(found), np.asarray(slope)
 
         return run

@@ -19,27 +19,26 @@ def _end_with_parent() -> None:
 
 
 def serve(connection: Connection, row: Row, contender: Contender, quick: bool, threads: int) -> None:
-    """Answer (seed, setting, reference) with seconds, peak memory and the judgement, until None comes."""
+    """Answer (seed, setting, reference) with seconds, peak memory and the judgement, (seed, setting) with a call that only warms
+    up, until None comes."""
     _end_with_parent()
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # of iteration limits: the error says it
     problem: Problem | None = None
     at: Any = None
-    warm = False
     while (message := connection.recv()) is not None:
-        seed, setting, reference = message
+        seed, setting, *rest = message
         try:
             if at != seed:
                 problem, at = row.problem(seed, quick), seed
             assert problem is not None
-            if contender.warm != "nothing" and not (warm and contender.warm == "small"):
-                early = problem if contender.warm == "same" else row.problem(99, True)
-                if contender.warm == "small" or not warm:
-                    contender.prepare(early, setting)()
-                warm = True
+            if not rest:
+                contender.prepare(problem if contender.warm == "same" else row.problem(99, True), setting)()
+                connection.send({})
+                continue
             seen = watched(contender.prepare(problem, setting))
             found = {"processor": seen.processor, "wall": seen.wall, "peak_mb": seen.peak_mb}
-            connection.send(found | contender.judge(problem, seen.answer, reference))
+            connection.send(found | contender.judge(problem, seen.answer, rest[0]))
             del seen
         except Exception as error:  # a peer that fails is a line of the table, not the end of the run
             connection.send({"failed": f"{type(error).__name__}: {error}"[:300]})
