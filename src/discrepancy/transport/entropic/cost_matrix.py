@@ -37,7 +37,7 @@ def with_reachable_points(matrix: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
     They carry nothing, so that no plan changes; without them its potential is +inf, and 0 times that is NaN.
     """
-    if not bool(torch.isinf(matrix.detach()).any()):
+    if bool(torch.isfinite(matrix.detach().sum())):  # one pass, and no copy
         return matrix
     allowed = torch.isfinite(matrix.detach())
     idle_rows = (a.detach() == 0) & ~(allowed & (b.detach() > 0)[:, None]).any(-1)

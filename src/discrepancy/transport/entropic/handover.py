@@ -23,7 +23,7 @@ from torch import Tensor
 from discrepancy._results import NumericalError, TransportResult
 from discrepancy.costs import Cost
 from discrepancy.transport.entropic.certificate import certify
-from discrepancy.transport.entropic.problem import Problem
+from discrepancy.transport.entropic.problem import MatrixProblem, Problem
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.solver import EntropicSolver, Potentials, default_tolerance
 
@@ -139,6 +139,8 @@ def entropic_or_exact(
 
 def _scale(problem: Problem, epsilon: Tensor) -> Tensor:
     """sum_ij a_i b_j |C_ij| (B,); infinity-free, and zero where a glance at a few costs says that epsilon is not small."""
+    if isinstance(problem, MatrixProblem):
+        return problem.mean_size()
     _, block = next(iter(problem.blocks()))
     seen = _finite(block[:, :: max(1, block.shape[1] // 8), : 1 << 10]).abs().amax((-1, -2))
     if bool((epsilon > _MODERATE * _MARGIN * seen).all()):

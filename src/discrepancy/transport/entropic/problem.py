@@ -136,28 +136,39 @@ class MatrixProblem(Problem):
         """Keep the cost in float64; it may be shared with the caller, and is never written to."""
         super().__init__(a, b, dtype)
         self.cost = cost.detach().double().contiguous()
-        self._mean: Tensor | None = None
-        self._forbids = False
+        self._seen: tuple[Tensor, Tensor, bool] | None = None
 
     @property
     def forbids(self) -> bool:
         """Whether a pair is forbidden."""
-        self.mean_cost()
-        return self._forbids
+        return self._survey()[2]
 
     def mean_cost(self) -> Tensor:
-        """sum_ij a_i b_j C_ij over the allowed pairs, divided by their a x b mass, shape (B,); computed once."""
-        if self._mean is None:
-            mean = super().mean_cost()
-            if not bool(torch.isfinite(mean).all()):  # infinite, or 0 * infinite where a weight is zero
-                self._forbids = True
+        """sum_ij a_i b_j C_ij over the allowed pairs, divided by their a x b mass, shape (B,)."""
+        return self._survey()[0]
+
+    def mean_size(self) -> Tensor:
+        """sum_ij a_i b_j |C_ij| over the allowed pairs, shape (B,)."""
+        return self._survey()[1]
+
+    def _survey(self) -> tuple[Tensor, Tensor, bool]:
+        """The two means and whether a pair is forbidden: one pass over the costs, at the first question."""
+        if self._seen is None:
+            if self.cost.device.type == "cpu":
+                from discrepancy._loops.entropic.survey import survey
+
+                found = [survey(*(t.numpy() for t in part)) for part in zip(self.cost, self.a, self.b, strict=True)]
+                total, size, mass, closed = torch.tensor(found, dtype=torch.float64).T
+                forbids = bool(closed.any())
+            else:
                 allowed = torch.isfinite(self.cost)
-                reference = self.a[..., None] * self.b[:, None] * allowed
-                mass = reference.sum((-1, -2))
                 finite = torch.where(allowed, self.cost, torch.zeros_like(self.cost))
-                mean = (reference * finite).sum((-1, -2)) / torch.where(mass > 0, mass, torch.ones_like(mass))
-            self._mean = mean
-        return self._mean
+                reference = self.a[..., None] * self.b[:, None]
+                total, size = (reference * finite).sum((-1, -2)), (reference * finite.abs()).sum((-1, -2))
+                mass, forbids = (reference * allowed).sum((-1, -2)), not bool(allowed.all())
+            mean = total / torch.where(mass > 0, mass, torch.ones_like(mass)) if forbids else total
+            self._seen = (mean, size, forbids)
+        return self._seen
 
     def blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Views of the matrix."""
