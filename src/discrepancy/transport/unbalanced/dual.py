@@ -47,18 +47,11 @@ class Point:
 
 @dataclass(frozen=True)
 class System:
-    """The Newton system diag(diagonal) - Q^T diag(w) Q at a point, with its diagonal for preconditioning."""
+    """The Newton system diag(diagonal) - Q^T diag(weight) Q at a point, with its own diagonal for preconditioning."""
 
-    passes: Passes
-    rows: Rows
     weight: Tensor
     diagonal: Tensor
     preconditioner: Tensor
-
-    def apply(self, x: Tensor) -> Tensor:
-        """The product with x (B, m): one pass over the plan."""
-        self.passes.count += 1
-        return self.diagonal * x - self.passes.product(self.rows, self.weight, x)
 
 
 class SemiDual:
@@ -148,7 +141,7 @@ class SemiDual:
         c = point.rows.columns
         diagonal = c * (1 + shift[:, None]) + torch.where(self.problem.b > 0, curved, torch.zeros_like(curved))
         preconditioner = torch.maximum(diagonal - self.passes.squares(point.rows, w), 1e-12 * diagonal)
-        return System(self.passes, point.rows, w, diagonal, preconditioner)
+        return System(w, diagonal, preconditioner)
 
     def completed(self, point: Point, epsilon: Tensor) -> tuple[Point, Tensor]:
         """The point with potentials of columns that carry hardly any mass, or none, at their best value, and all column minima.

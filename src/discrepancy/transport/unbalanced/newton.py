@@ -181,29 +181,17 @@ class UnbalancedNewton:
 
     def _direction(self, dual: SemiDual, point: Point, epsilon: Tensor, error: Tensor, active: Tensor, goal: Tensor) -> Tensor:
         """Solve (diag(c + epsilon b slope(g)) - Q^T diag(w) Q) x = residual on the free potentials, in units of epsilon."""
+        # Problems that are done have a zero right-hand side, and stay where they are.
         system = dual.system(point, epsilon, shift=0.1 * error / torch.maximum(dual.mass, error))
         free = dual.free(point)
         residual = torch.where(free & active[:, None], point.residual, torch.zeros_like(point.residual))
         scale = torch.where(free & (system.preconditioner > 0), 1 / system.preconditioner, torch.zeros_like(residual))
         relative = error / dual.mass
         enough = error * torch.maximum(0.3 * relative.sqrt(), 0.1 * goal / error.clamp_min(1e-300)).clamp_max(0.1)
-        x, left = torch.zeros_like(residual), residual
-        z = left * scale
-        p, rz = z, (left * z).sum(-1)
-        for _ in range(_CONJUGATE_LIMIT):
-            going = (left.abs().sum(-1) > enough) & (rz > 0)
-            if dual.passes.count >= self.max_iterations or not bool(going.any()):
-                break
-            image = torch.where(free, system.apply(p), torch.zeros_like(p))
-            curvature = (p * image).sum(-1)
-            going = going & (curvature > 0)
-            step = torch.where(going, rz / torch.where(going, curvature, torch.ones_like(curvature)), torch.zeros_like(rz))
-            x, left = x + step[:, None] * p, left - step[:, None] * image
-            z = left * scale
-            fresh = (left * z).sum(-1)
-            p = z + torch.where(going, fresh / torch.where(going, rz, torch.ones_like(rz)), torch.zeros_like(rz))[:, None] * p
-            rz = torch.where(going, fresh, torch.zeros_like(fresh))
-        return x
+        if not bool(((residual.abs().sum(-1) > enough) & active).any()):
+            return torch.zeros_like(residual)
+        limit = min(_CONJUGATE_LIMIT, self.max_iterations - dual.passes.count)
+        return dual.passes.solve(point.rows, system.weight, system.diagonal, scale, residual, enough, limit)
 
     def _search(self, dual: SemiDual, point: Point, move: Tensor, epsilon: Tensor, active: Tensor, rough: bool) -> Point | None:
         """The longest of 1, 0.3, 0.09 ... of the projected move that raises the dual enough, longer while it keeps rising."""

@@ -105,6 +105,30 @@ class Passes:
             out += torch.matmul(inner[:, None], share)[:, 0]
         return out
 
+    def solve(
+        self, rows: Rows, w: Tensor, diagonal: Tensor, scale: Tensor, residual: Tensor, enough: Tensor, limit: int
+    ) -> Tensor:
+        """x with (diag(diagonal) - Q^T diag(w) Q) x = residual by conjugate gradients, until the L1 norm of what is left is below
+        `enough` (B,) or after `limit` products; scale (B, m): the inverse preconditioner, zero where x is held at zero."""
+        x, left = torch.zeros_like(residual), torch.where(scale > 0, residual, torch.zeros_like(residual))
+        p = left * scale
+        rz = (left * p).sum(-1)
+        for _ in range(limit):
+            going = (left.abs().sum(-1) > enough) & (rz > 0)
+            if not bool(going.any()):
+                break
+            self.count += 1
+            image = torch.where(scale > 0, diagonal * p - self.product(rows, w, p), torch.zeros_like(p))
+            curvature = (p * image).sum(-1)
+            going = going & (curvature > 0)
+            step = torch.where(going, rz / torch.where(going, curvature, torch.ones_like(curvature)), torch.zeros_like(rz))
+            x, left = x + step[:, None] * p, left - step[:, None] * image
+            z = left * scale
+            fresh = (left * z).sum(-1)
+            p = z + torch.where(going, fresh / torch.where(going, rz, torch.ones_like(rz)), torch.zeros_like(rz))[:, None] * p
+            rz = torch.where(going, fresh, torch.zeros_like(fresh))
+        return x
+
 
 class CompiledPasses(Passes):
     """The same by compiled loops, one problem of the batch after the other; Q is kept in float32, which is enough for a Newton
@@ -164,16 +188,19 @@ class CompiledPasses(Passes):
         squared_columns(self._single.numpy(), weight.float().numpy(), out.numpy())
         return out.double() if rows.tilts is None else out.double() * rows.tilts[1].square()
 
-    def product(self, rows: Rows, w: Tensor, v: Tensor) -> Tensor:
-        """Q^T (w * (Q v)) for v (B, m) at the last pass."""
-        from discrepancy._loops.unbalanced.plan_products import normal_product
+    def solve(
+        self, rows: Rows, w: Tensor, diagonal: Tensor, scale: Tensor, residual: Tensor, enough: Tensor, limit: int
+    ) -> Tensor:
+        """The same in one compiled loop a problem."""
+        from discrepancy._loops.unbalanced.newton_direction import newton_direction
 
-        out = torch.empty(v.shape, dtype=torch.float32)
-        weight, vector = w, v
-        if rows.tilts is not None:
-            weight, vector = w * rows.tilts[0].square(), v * rows.tilts[1]
-        normal_product(self._single.numpy(), weight.float().numpy(), vector.float().numpy(), out.numpy())
-        return out.double() if rows.tilts is None else out.double() * rows.tilts[1]
+        weight = w if rows.tilts is None else w * rows.tilts[0].square()
+        tilt = torch.ones_like(diagonal) if rows.tilts is None else rows.tilts[1]
+        x = torch.zeros_like(diagonal)
+        e, d, s, right, least = (t.contiguous().numpy() for t in (tilt, diagonal, scale, residual, enough))
+        plan, small = self._single.numpy(), weight.float().numpy()
+        self.count += newton_direction(plan, small, e, d, s, right, least, limit, x.numpy())
+        return x
 
 
 __all__ = ["CompiledPasses", "Passes", "Rows"]
