@@ -120,6 +120,10 @@ def test_the_weighted_bottleneck_is_the_least_feasible_threshold(seed) -> None:
     assert not feasible(value * (1 - 1e-9))
     assert value in D
     assert float(Wasserstein(math.inf).solve_cost(torch.from_numpy(D), a, b).value) == value
+    # A hundred-thousandth of the mass is mass.
+    ends = torch.tensor([[0.0, 0.0], [30.0, 0.0]], dtype=torch.float64)
+    tilted = torch.tensor([0.5 + 1e-5, 0.5 - 1e-5], dtype=torch.float64)
+    assert float(Wasserstein(math.inf)(ends, ends, tilted)) == pytest.approx(30.0)
     # Weights that agree up to their rounding must not send that rounding far away.
     thirds = torch.tensor([0.1, 0.2, 0.7], dtype=torch.float64)
     z = torch.tensor([[0.0, 0.0], [0.1, 0.0], [9.0, 0.0]], dtype=torch.float64)

@@ -334,24 +334,34 @@ def test_the_map_and_the_potentials_beyond_the_samples() -> None:
 
 @pytest.mark.parametrize("n", [60, 450])
 def test_starts(n) -> None:
-    """A start changes nothing but the work, also with the sides exchanged, moved weights, and a batch."""
-    x, y = cloud(n, 2, 43), cloud(n, 2, 44) + 0.2
+    """A start changes nothing but the work, also with the sides exchanged, other weights, and a batch."""
+    x, y, a = cloud(n, 2, 43), cloud(n, 2, 44) + 0.2, masses(n, 43)
     D = OptimalTransport()
-    first = D.solve(x, y)
-    moved = x + 1e-4 * cloud(n, 2, 45)
-    cold = D.solve(moved, y)
-    for earlier in (first, D.solve(moved.flip(0).flip(0), y, masses(n, 43))):
-        again = D.solve(moved, y, start=earlier)
+    first = D.solve(x, y, a)
+    moved = x + 1e-5 * cloud(n, 2, 45)
+    cold = D.solve(moved, y, a)
+    assert D.solve(moved, y, a, start=first).iterations < cold.iterations / 4
+    for earlier in (first, D.solve(moved, y), D.solve(moved, y, masses(n, 44))):
+        again = D.solve(moved, y, a, start=earlier)
         assert float(again.value) == pytest.approx(float(cold.value), rel=1e-12)
         assert again.outcome.ok
-    assert D.solve(moved, y, start=first).iterations < cold.iterations
+    # The first entry decides which side comes first to the solver: here it does so differently in the two calls.
+    y[0, 0] = 0.0
+    x[0, 0], moved[0, 0] = 1e-6, -1e-6
+    for left, right, before in (((moved, a), (y, None), x), ((y, None), (moved, a), x), ((y[:-7], None), (moved, a), x)):
+        ends = [(before if points is moved else points) for points, _ in (left, right)]
+        weights = (left[1], right[1])
+        warm = D.solve(left[0], right[0], *weights, start=D.solve(*ends, *weights))
+        without = D.solve(left[0], right[0], *weights)
+        assert float(warm.value) == pytest.approx(float(without.value), rel=1e-12)
+        assert warm.iterations < without.iterations / 4
     C = SquaredEuclidean().matrix(moved, y)
-    matrix = D.solve_cost(C)
-    assert float(D.solve_cost(C * 1.001, start=matrix).value) == pytest.approx(1.001 * float(cold.value), rel=1e-12)
-    back = D.solve(y, moved, start=D.solve(y, x))
-    assert float(back.value) == pytest.approx(float(cold.value), rel=1e-12)
-    pair = D.solve(torch.stack([x, moved]), y)
-    torch.testing.assert_close(D.solve(torch.stack([moved, x]), y, start=pair).value, pair.value.flip(0))
+    matrix = D.solve_cost(C, a)
+    assert float(D.solve_cost(C * 1.001, a, start=matrix).value) == pytest.approx(1.001 * float(matrix.value), rel=1e-12)
+    pair = D.solve(torch.stack([x, moved]), y, a)
+    again = D.solve(torch.stack([moved, x]), y, a, start=pair)
+    torch.testing.assert_close(again.value, pair.value.flip(0))
+    assert again.iterations < pair.iterations / 4
     with pytest.raises(ValueError, match="same sizes"):
         D.solve(x[1:], y, start=first)
     with pytest.raises(TypeError, match="earlier exact solve"):
