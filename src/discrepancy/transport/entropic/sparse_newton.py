@@ -15,6 +15,9 @@ from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.entropic.sparse_system import SparseSystem
 
 _ARMIJO = 1e-4
+# The diagonal is raised by this share: a link between two parts of the plan that is lighter than the rounding of its ends would
+# otherwise turn rounding into a long step.
+_SHIFT = 1e-12
 _SHORTEST = 1e-6
 # How often a level may fall back on twice its epsilon, and how many levels that may reach up.
 _FALL_BACKS = 3
@@ -163,7 +166,8 @@ class SparseNewton:
         present = values > 0
         places, order = places[present].sort()
         self.counts.entries = len(places)
-        return SparseSystem(places // m, places % m, values[present][order], at.rows, at.columns)
+        steady = 1 + _SHIFT
+        return SparseSystem(places // m, places % m, values[present][order], steady * at.rows, steady * at.columns)
 
     def direction(self, at: Point) -> tuple[Tensor, Tensor]:
         """The Newton direction of the sparsified Hessian, in units of the cost."""
