@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from test_solve_matrix import check_certificate
 
 from discrepancy._loops import simplex
+from discrepancy._results import Outcome
 from discrepancy.transport.exact.coarsening import cells, extended_potentials, representatives
 from discrepancy.transport.exact.columns import candidate_arcs
 from discrepancy.transport.exact.dense import solve_matrix
@@ -69,7 +72,7 @@ def test_cells_part_the_points_along_coordinates_and_keep_the_mass():
     assert spread < 0.35
     weights = rng.integers(1, 100, 101)
     C = ((points[:, None] - rng.random((60, 2))[None]) ** 2).sum(-1)
-    chosen, mass = representatives(CostMatrix(C), weights, np.random.default_rng(0), 0)
+    chosen, mass = representatives(CostMatrix(C), weights, np.random.default_rng(0), 0, 4)
     assert mass.sum() == weights.sum()
     assert len(set(chosen.tolist())) == len(mass) < 60
 
@@ -83,6 +86,21 @@ def test_potentials_of_representatives_shorten_the_way():
     assert s.primal - (a @ lowered + b @ g) < 0.05 * s.primal
     f, g = C.min(1), (C - C.min(1)[:, None]).min(0)
     assert s.primal - (a @ f + b @ g) > 0.3 * s.primal  # reduction alone is far off here
+
+
+def test_a_memory_mapped_matrix_is_never_copied(tmp_path):
+    C, a, b = cloud(9, 2200, 2500, 2)
+    stored = np.memmap(tmp_path / "C", np.float64, "w+", shape=C.shape)
+    stored[:] = C
+    a[::50] = 0  # rows and columns are then gathered block by block
+    a /= a.sum()
+    for weights in (np.full(2200, 1 / 2200), a):
+        tracemalloc.start()
+        s = solve_matrix(stored, weights, b)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 0.6 * C.nbytes
+        assert s.outcome is Outcome.CONVERGED
 
 
 @pytest.mark.parametrize("weighted", [True, False])

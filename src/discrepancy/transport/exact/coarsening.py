@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from discrepancy.transport.exact.columns import Start, candidate_arcs, every_arc
 from discrepancy.transport.exact.matrix import CostMatrix
 
 _CELL = 4  # members of a cell, on each side: a level has a sixteenth of the entries of the level below
+_LARGEST = 4_000_000  # entries of a coarse matrix: beyond, cells are larger
 _COORDINATES = 32  # entries of a row that place it among the other rows
 _SMALL = 64  # points of a side that are not coarsened further
 _EVERY_PAIR = 20_000  # entries up to which the simplex on all pairs is quicker than a hierarchy
@@ -56,9 +58,9 @@ def cells(coordinates: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def representatives(
-    matrix: CostMatrix, weights: np.ndarray, generator: np.random.Generator, side: int
+    matrix: CostMatrix, weights: np.ndarray, generator: np.random.Generator, side: int, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(member that stands for each cell, the cell's integer mass) of the rows (side 0) or columns (side 1).
+    """(member that stands for each cell of up to `size`, the cell's integer mass) of the rows (side 0) or columns (side 1).
 
     Points are placed by their costs to a few points of the other side, as by coordinates; the heaviest member of a cell
     stands for it. Integer masses add up, so that the coarse problem is balanced too.
@@ -67,7 +69,7 @@ def representatives(
     chosen = np.sort(generator.choice(other, min(_COORDINATES, other), replace=False))
     every = np.arange(matrix.shape[side])
     coordinates = matrix.part(every, chosen) if side == 0 else np.ascontiguousarray(matrix.part(chosen).T)
-    order, starts = cells(_without_infinities(coordinates), _CELL)
+    order, starts = cells(_without_infinities(coordinates), size)
     mass = np.add.reduceat(weights[order], starts)
     cell = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
     heaviest_first = np.lexsort((-weights[order], cell))
@@ -104,13 +106,17 @@ def extended_potentials(
     """Potentials f (n,), g (m,) from those of the problem between representatives, in which nothing is forbidden."""
     from discrepancy._loops.simplex.smallest import lower_to_columns
 
-    rows, mass_a = representatives(matrix, a, generator, 0)
-    columns, mass_b = representatives(matrix, b, generator, 1)
-    strip = _without_infinities(matrix.part(rows))
-    coarse = CostMatrix(np.ascontiguousarray(strip[:, columns]))
+    n, m = matrix.shape
+    size = max(_CELL, math.ceil(math.sqrt(n * m / _LARGEST)))
+    rows, mass_a = representatives(matrix, a, generator, 0, size)
+    columns, mass_b = representatives(matrix, b, generator, 1, size)
+    coarse = CostMatrix(_without_infinities(matrix.part(rows, columns)))
     f = generate(coarse, cold_start(coarse, mass_a, mass_b, generator)).f
-    g = np.full(matrix.shape[1], np.inf)
-    lower_to_columns(strip, 0, f, g)
+    g = np.full(m, np.inf)
+    for first, strip in matrix.chosen_rows(rows).blocks():
+        lower_to_columns(strip, first, f, g)
+    allowed = np.isfinite(g)
+    g[~allowed] = g[allowed].max(initial=0.0)  # no representative may go there: an estimate is all that is lost
     f = least_in_rows(matrix, g)
     f[~np.isfinite(f)] = 0.0
     return f, g

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-_BLOCK = 1 << 21  # entries that a block of converted or gathered rows may hold: 16 MB
+_BLOCK = 1 << 19  # entries that a block of converted or gathered rows may hold: 4 MB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CostMatrix:
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first row, block (r, m')) over all rows, contiguous float32 or float64.
 
-        One block, the array itself, where that is what `values` holds; else blocks of 16 MB.
+        One block, the array itself, where that is what `values` holds; else blocks of 4 MB.
         """
         n, m = self.shape
         values = np.asarray(self.values)
@@ -57,6 +57,10 @@ class CostMatrix:
         if j is None:
             return self._read(self.values[i] if self.columns is None else self.values[i][:, self.columns])
         return self._read(self.values[np.ix_(i, j if self.columns is None else self.columns[j])])
+
+    def chosen_rows(self, i: np.ndarray) -> CostMatrix:
+        """The matrix of the rows i alone, still unread."""
+        return replace(self, rows=i if self.rows is None else self.rows[i])
 
     def _read(self, entries: np.ndarray) -> np.ndarray:
         if self.forbidden:
