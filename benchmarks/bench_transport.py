@@ -65,7 +65,7 @@ def _measure(options: argparse.Namespace, threads: int) -> None:
             or threads not in row.threads
         ):
             continue
-        limits = Limits(options.limit if not row.long else 3600.0)
+        limits = Limits(row.limit or options.limit)
         # On two threads one seed: the clock on the wall is for orders of magnitude, the ratios above are of three.
         seeds = options.seeds or (1 if options.quick or threads > 1 else row.seeds)
         found = summary(row, measured(row, quick=options.quick, threads=threads, limits=limits, seeds=seeds), threads, limits)

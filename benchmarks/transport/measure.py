@@ -15,6 +15,7 @@ from transport.row import Contender, Row
 from transport.worker import serve
 
 _FORK = multiprocessing.get_context("fork")
+_AROUND = 10.0  # seconds for making the instance before a call and judging the answer after it
 _COMPILATION = 300.0  # seconds that a call which only warms up may take
 
 
@@ -54,8 +55,7 @@ class Process:
         watch = psutil.Process(self.process.pid)
         start, wall = _processor(watch), time.monotonic()
         while not self.connection.poll(0.1):
-            # Twice the limit: making the instance and judging the answer are in it.
-            late = _processor(watch) - start > 2 * limit or time.monotonic() - wall > 10 * limit
+            late = _processor(watch) - start > limit + _AROUND or time.monotonic() - wall > 10 * limit
             if late or not self.process.is_alive():
                 self.ended = f"> {limit:.0f} s" if self.process.is_alive() else "killed: out of memory"
                 self.stop()

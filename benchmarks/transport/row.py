@@ -58,7 +58,8 @@ class Row:
 
     problem(seed, quick) is the instance; goal the error that counts as equal; reach the ratio to reach for; memory_reach the
     ratio of peak memories; seconds_reach and megabytes_reach the bounds of a row where nobody competes. reference(problem)
-    is handed to the judges. long: measured only when asked; threads: the numbers of threads that it is measured with.
+    is handed to the judges. long: measured only when asked; limit: seconds
+    a call may take, where the row's reach needs another than all rows'; threads: the numbers of threads that it is measured with.
     """
 
     task: str
@@ -74,6 +75,7 @@ class Row:
     reference: Callable[[Problem], Any] | None = None
     seeds: int = 3
     long: bool = False
+    limit: float | None = None
     threads: tuple[int, ...] = (1, 2)
     note: str = ""
 

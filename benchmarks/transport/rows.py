@@ -45,6 +45,8 @@ def exact_rows() -> Iterator[Row]:
         _EXACT_IS,
         reach=100.0,
         seeds=1,
+        limit=120.0,
+        threads=(1,),
     )
     for n, seconds, megabytes, long in ((100_000, 15.0, 200.0, False), (1_000_000, None, None, True)):
         yield Row(
@@ -58,6 +60,7 @@ def exact_rows() -> Iterator[Row]:
             megabytes_reach=megabytes,
             seeds=1,
             long=long,
+            limit=3600.0,
             note="No peer solves it: POT needs the cost matrix or days.",
         )
 
