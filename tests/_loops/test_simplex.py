@@ -159,7 +159,7 @@ def test_greedy_start_is_a_forest_that_serves_all_weights():
 
 def test_components_keep_the_mean_of_the_wished_potentials():
     f, g = np.array([1.0, 2.0, 5.0]), np.array([3.0, -1.0])
-    tree = simplex.build(3, 2, [0, 1, 2], [0, 0, 1], [1, 1, 2], [4.0, 4.5, 7.0], f, g)
+    tree = simplex.build(3, 2, *(np.array(v) for v in ([0, 1, 2], [0, 0, 1], [1, 1, 2], [4.0, 4.5, 7.0])), f, g)
     got_f, got_g = simplex.potentials(tree, 3)
     assert got_f[0] + got_g[0] == pytest.approx(4.0)
     assert got_f[1] + got_g[0] == pytest.approx(4.5)
@@ -169,7 +169,7 @@ def test_components_keep_the_mean_of_the_wished_potentials():
 
 def test_a_cycle_in_the_start_is_refused():
     with pytest.raises(ValueError, match="cycle"):
-        simplex.build(2, 2, [0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1], np.zeros(4), np.zeros(2), np.zeros(2))
+        simplex.build(2, 2, *np.array([[0, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]]), np.zeros(4), np.zeros(2), np.zeros(2))
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-12, 1e12])

@@ -1,6 +1,7 @@
 """The network simplex on a bipartite transport problem, as loops without policy.
 
-    forest = north_west(a, b)  or  greedy(rows, columns, a, b)      int64 weights of equal total -> (rows, columns, flows)
+    rows, columns, flows = north_west(a, b)                         int64 weights of equal total -> an acyclic start
+    rows, columns, flows, by_arcs = greedy(rows, columns, a, b)     the same along given arcs, the first `by_arcs` of them
     tree = build(n, m, rows, columns, flows, costs, f, g)           hang the forest from a root, near the potentials f, g
     optimal = solve_arcs(tree, n, rows, columns, costs)             pivot over a list of arcs until none violates
     refresh(tree)                                                   recompute the potentials without the pivots' rounding

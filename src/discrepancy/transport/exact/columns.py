@@ -165,13 +165,15 @@ def generate(matrix: CostMatrix, start: Start, *, max_pivots: int | None = None)
     arcs = start.arcs
     rounds = 0
     while True:
-        left = limit - simplex.pivots(tree)
+        before = simplex.pivots(tree)
+        left = limit - before
         optimal = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=left)
         simplex.refresh(tree)
         f, g = simplex.potentials(tree, n)
         missed, least = violating_arcs(matrix, f, g)
         rounds += 1
-        if not optimal or not len(missed.costs):
+        # Arcs that violate here pivot there: a round without a pivot has met rounding, and the gap will say how much.
+        if not optimal or not len(missed.costs) or (rounds > 1 and simplex.pivots(tree) == before):
             break
         arcs = missed.before(arcs)
     least[~np.isfinite(least)] = 0.0  # a row without weight whose pairs are all forbidden
