@@ -12,7 +12,7 @@ from discrepancy._loops.entropic.arithmetic import FAST
 
 @compiled(fastmath=FAST)
 def survey(cost, a, b):
-    """sum a_i b_j C_ij, sum a_i b_j |C_ij| and sum a_i b_j over the allowed pairs, and whether one is forbidden (+inf): one pass."""
+    """sum a_i b_j C_ij, sum a_i b_j |C_ij| and sum a_i b_j over the allowed pairs, and whether one is forbidden: one pass."""
     n, m = cost.shape
     total = size = mass = 0.0
     forbidden = 0

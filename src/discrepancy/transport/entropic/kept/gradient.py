@@ -10,7 +10,7 @@ from discrepancy.costs import Cost, SquaredEuclidean
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
 from discrepancy.transport.entropic.solver import Potentials
 
-# Pairs of a problem from which this beats a few passes of torch over a whole batch.
+# Pairs of a problem from which matrix products pay; smaller ones go through one compiled loop over the batch.
 _LEAST = 1 << 14
 # Entries of a block of the plan, which stays in the processor's caches between its exponentials and its products.
 _BLOCK = 1 << 17
@@ -18,12 +18,7 @@ _BLOCK = 1 << 17
 
 def contracts_kept(problem: Problem, cost: Cost) -> bool:
     """Whether `kept_contraction` serves this problem."""
-    return (
-        isinstance(problem, MatrixProblem)
-        and type(cost) is SquaredEuclidean
-        and problem.cost.device.type == "cpu"
-        and problem.cost[0].numel() >= _LEAST
-    )
+    return isinstance(problem, MatrixProblem) and type(cost) is SquaredEuclidean and problem.cost.device.type == "cpu"
 
 
 @torch.no_grad()
@@ -38,11 +33,30 @@ def kept_contraction(
     x, y = x.detach(), y.detach()
     centre = y.mean(-2, keepdim=True)
     x, y = (x - centre).contiguous(), (y - centre).contiguous()
+    if problem.cost[0].numel() < _LEAST:
+        return _together(problem, found, epsilon, x.double(), y.double(), both)
     left, right = torch.zeros_like(x), torch.zeros_like(y)
     for k in range(len(x)):
         potentials = (found.f[k].numpy(), found.g[k].numpy(), problem.log_a[k].numpy(), problem.log_b[k].numpy())
         _one(problem.cost[k].numpy(), *potentials, float(epsilon[k]), x[k], y[k], left[k], right[k] if both else None)
     return left, right
+
+
+def _together(
+    problem: MatrixProblem, found: Potentials, epsilon: Tensor, x: Tensor, y: Tensor, both: bool
+) -> tuple[Tensor, Tensor]:
+    """Small problems, a range of them a thread."""
+    from discrepancy._loops.entropic.contraction import contract_range
+    from discrepancy._loops.entropic.newton import LN2
+    from discrepancy._loops.threads import in_parallel, ranges
+
+    scale = 1 / (epsilon.double() * LN2)
+    u = (found.f * scale[:, None] + problem.log_a / LN2).numpy()
+    h = (found.g * scale[:, None] + problem.log_b / LN2).numpy()
+    left, right = np.empty(x.shape), np.zeros((*y.shape[:-2], y.shape[-1], y.shape[-2]))
+    arrays = (problem.cost.numpy(), scale.numpy(), u, h, x.numpy(), y.mT.contiguous().numpy())
+    in_parallel(lambda part: contract_range(*arrays, both, *part, left, right), ranges(len(x), 8))
+    return torch.from_numpy(left), torch.from_numpy(right).mT
 
 
 def _one(
