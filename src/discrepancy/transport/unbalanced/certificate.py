@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ from discrepancy.transport.entropic.certificate import certify as certify_balanc
 from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.unbalanced.newton import UnbalancedPotentials
 from discrepancy.transport.unbalanced.penalties import MarginalPenalty
+
+if TYPE_CHECKING:
+    from discrepancy.transport.entropic.streamed.problem import FusedProblem
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,7 @@ def certify(
     by scaling its rows or columns; with both hard the plan is rounded as in balanced transport.
     """
     a, b = problem.a, problem.b
-    cost, mass = torch.zeros_like(epsilon), torch.zeros_like(epsilon)
-    row_sums, column_sums = [], torch.zeros_like(b)
-    for _, plan, ground in problem.plan_blocks(found.f, found.g, epsilon):
-        cost = cost + (plan * ground).sum((-1, -2))
-        row_sums.append(plan.sum(-1))
-        column_sums = column_sums + plan.sum(-2)
-    sums = torch.cat(row_sums, -1)
+    cost, sums, column_sums = _marginals(problem, found.f, found.g, epsilon)
     mass = sums.sum(-1)
     if rows.hard and columns.hard:
         total = a.sum(-1)  # the balanced certificate is written for probabilities; f + epsilon log m has the plan P / m
@@ -51,12 +50,10 @@ def certify(
     scale = _ratio(a, sums) if rows.hard else torch.ones_like(a)
     tilt = _ratio(b, column_sums) if columns.hard else torch.ones_like(b)
     if rows.hard:
-        column_sums = torch.zeros_like(b)
-        for part, plan, _ in problem.plan_blocks(found.f, found.g, epsilon):
-            column_sums = column_sums + (plan * scale[:, part, None]).sum(-2)
+        column_sums = _product(problem, found.f, found.g, epsilon, scale, transposed=True)
         sums = sums * scale
     elif columns.hard:
-        sums = torch.cat([(plan * tilt[:, None]).sum(-1) for _, plan, _ in problem.plan_blocks(found.f, found.g, epsilon)], -1)
+        sums = _product(problem, found.f, found.g, epsilon, tilt, transposed=False)
         column_sums = column_sums * tilt
     gap = _side(a, sums, found.f, rows) + _side(b, column_sums, found.g, columns)
     e = epsilon[:, None]
@@ -65,6 +62,45 @@ def certify(
         # epsilon (KL(P' | a x b) - <P', exponent> / epsilon + m(P)) of the scaled plan: sum of P' log factor - P' + P.
         gap = gap + (e * (torch.xlogy(scaled, factor) - scaled + scaled / factor)).sum(-1)
     return UnbalancedCertificate(cost, mass, gap)
+
+
+def _fused(problem: Problem) -> FusedProblem | None:
+    """The problem if it is one of fused passes over points, whose loops are imported on demand."""
+    if problem.kept or problem.a.device.type != "cpu":
+        return None
+    from discrepancy.transport.entropic.streamed.problem import FusedProblem
+
+    return problem if isinstance(problem, FusedProblem) else None
+
+
+def _marginals(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """<P, C> (B,), row sums (B, n) and column sums (B, m) of the plan of f and g: one pass."""
+    fused = _fused(problem)
+    if fused is not None:
+        left, right = fused.scaled(f, fused.log_a, epsilon), fused.scaled(g, fused.log_b, epsilon)
+        found = [stream.marginals(u, v, scale) for (stream, u, scale), (_, v, _) in zip(left, right, strict=True)]
+        cost = torch.tensor([m.cost for m in found], dtype=torch.float64)
+        rows, columns = (torch.from_numpy(np.stack([getattr(m, side) for m in found])) for side in ("rows", "columns"))
+        return cost, rows, columns
+    cost, sums, columns = torch.zeros_like(epsilon), [], torch.zeros_like(problem.b)
+    for _, plan, ground in problem.plan_blocks(f, g, epsilon):
+        cost = cost + (plan * torch.where(plan > 0, ground, torch.zeros_like(ground))).sum((-1, -2))
+        sums.append(plan.sum(-1))
+        columns = columns + plan.sum(-2)
+    return cost, torch.cat(sums, -1), columns
+
+
+def _product(problem: Problem, f: Tensor, g: Tensor, epsilon: Tensor, v: Tensor, *, transposed: bool) -> Tensor:
+    """P v (B, n) for v (B, m), or P^T v (B, m) for v (B, n): one pass."""
+    fused = _fused(problem)
+    if fused is not None:
+        return fused.apply(f, g, epsilon, v[..., None], transposed=transposed)[..., 0]
+    if transposed:
+        total = torch.zeros_like(problem.b)
+        for part, plan, _ in problem.plan_blocks(f, g, epsilon):
+            total = total + (plan * v[:, part, None]).sum(-2)
+        return total
+    return torch.cat([(plan * v[:, None]).sum(-1) for _, plan, _ in problem.plan_blocks(f, g, epsilon)], -1)
 
 
 def _ratio(weight: Tensor, sums: Tensor) -> Tensor:
@@ -82,9 +118,12 @@ def _side(weight: Tensor, sums: Tensor, potential: Tensor, penalty: MarginalPena
 
 def _of_mass_one(problem: Problem) -> Problem:
     """The same costs between the weights divided by their mass."""
+    a, b = problem.a / problem.a.sum(-1, keepdim=True), problem.b / problem.b.sum(-1, keepdim=True)
+    fused = _fused(problem)
+    if fused is not None:  # its streams hold the weights too
+        return type(fused)(fused.x, fused.y, a, b, fused.ground, 64 << 20, fused.dtype)
     unit = copy.copy(problem)
-    unit.a, unit.b = problem.a / problem.a.sum(-1, keepdim=True), problem.b / problem.b.sum(-1, keepdim=True)
-    unit.log_a, unit.log_b = unit.a.log(), unit.b.log()
+    unit.a, unit.b, unit.log_a, unit.log_b = a, b, a.log(), b.log()
     return unit
 
 

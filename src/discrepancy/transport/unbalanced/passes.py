@@ -41,9 +41,16 @@ class Passes:
 
     @staticmethod
     def of(problem: Problem, rows: MarginalPenalty) -> Passes:
-        """Compiled passes where the cost is kept on the CPU and the proximal step has a closed form, else in blocks."""
+        """Compiled passes where the cost is kept on the CPU and the proximal step has a closed form, fused ones where points are
+        streamed there, else in blocks."""
         if isinstance(problem, MatrixProblem) and rows.decay is not None and problem.cost.device.type == "cpu":
             return CompiledPasses(problem, rows)
+        if not problem.kept and problem.a.device.type == "cpu":
+            from discrepancy.transport.entropic.streamed.problem import FusedProblem
+            from discrepancy.transport.unbalanced.streamed import StreamedPasses
+
+            if isinstance(problem, FusedProblem):
+                return StreamedPasses(problem, rows)
         return Passes(problem, rows)
 
     def evaluate(self, g: Tensor, epsilon: Tensor) -> Rows:
