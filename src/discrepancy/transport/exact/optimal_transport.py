@@ -18,7 +18,7 @@ from discrepancy.transport.exact.gradient import plan_value
 from discrepancy.transport.exact.inputs import check_matrix, check_solver, on_cpu, starting_bases, unit_masses
 from discrepancy.transport.exact.orientation import solve_pair
 from discrepancy.transport.exact.pooled import PooledPlans
-from discrepancy.transport.exact.result import Solved, transport_result
+from discrepancy.transport.exact.result import Certificate, Solved, transport_result
 from discrepancy.transport.exact.solution import ExactSolution
 from discrepancy.transport.line import line_cost
 from discrepancy.transport.pooled_line import PooledLines
@@ -85,8 +85,8 @@ class OptimalTransport(Discrepancy):
         if self._order(x.shape[-1]) is None:
             on_cpu(x, name)
 
-    def _solved(self, pair: SamplePair, start: TransportResult | None) -> tuple[Solved, Tensor, Tensor]:
-        """The solved batch, its values (B,), and the costs (k,) of the plans' entries, both differentiable."""
+    def _solved(self, pair: SamplePair, start: TransportResult | None) -> tuple[Solved, Tensor, Certificate]:
+        """The solved batch, its values (B,), differentiable, and what certifies them."""
         d = pair.x.shape[-1]
         x, y = (t.reshape(-1, t.shape[-2], d) for t in (pair.x, pair.y))
         a, b = (w.reshape(-1, w.shape[-1]) for w in (pair.a, pair.b))
@@ -103,8 +103,9 @@ class OptimalTransport(Discrepancy):
             y.reshape(-1, d)[entries.problem * y.shape[1] + entries.column],
         )
         costs = self.cost.pairs(*(as_points(t, self.cost) for t in ends)).double()
-        solved.certified(costs).outcome.warn(type(self).__name__, stacklevel=5)
-        return solved, plan_value(costs, a, b, entries, solved.f, solved.g), costs
+        certificate = solved.certified(costs)
+        certificate.outcome.warn(type(self).__name__, stacklevel=5)
+        return solved, plan_value(costs, a, b, entries, solved.f, solved.g), certificate
 
     def solve(
         self,
@@ -125,11 +126,11 @@ class OptimalTransport(Discrepancy):
         for points, name in ((pair.x, "x"), (pair.y, "y")):
             self.cost.check(points, name)
             on_cpu(points, name)
-        solved, value, costs = self._solved(pair, start)
+        solved, value, certificate = self._solved(pair, start)
         d = pair.x.shape[-1]
         points = (pair.x.reshape(-1, pair.x.shape[-2], d), pair.y.reshape(-1, pair.y.shape[-2], d), self.cost)
         shaped = value.to(pair.x.dtype).reshape(pair.batch)
-        return transport_result(solved, solved.certified(costs), shaped, pair.batch, pair.x.dtype, points)
+        return transport_result(solved, certificate, shaped, pair.batch, pair.x.dtype, points)
 
     def solve_cost(self, C: Any, a: Any = None, b: Any = None, *, start: TransportResult | None = None) -> TransportResult:
         """The same for a given cost matrix C (..., n, m) in place of points; +inf forbids a pair.
