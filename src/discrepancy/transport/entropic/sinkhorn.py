@@ -22,6 +22,7 @@ from discrepancy.transport.entropic.implicit import ImplicitPlan
 from discrepancy.transport.entropic.maps import OutOfSample
 from discrepancy.transport.entropic.matrix_value import matrix_value
 from discrepancy.transport.entropic.pair_costs import MatrixCosts, PointCosts
+from discrepancy.transport.entropic.plan_operator import plan_on_request
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.setting import Setting
@@ -53,21 +54,7 @@ def transport_result(
     def shaped(t: Tensor) -> Tensor:
         return t.to(problem.dtype).reshape((*batch, *t.shape[1:]))
 
-    def plan() -> Tensor:
-        dense = torch.cat([p for _, p, _ in problem.plan_blocks(found.f, found.g, epsilon)], -2)
-        return shaped(dense.mT if swapped else dense)
-
-    def apply(v: Tensor) -> Tensor:
-        columns = v.double().expand(*batch, *v.shape[-2:]).reshape(-1, *v.shape[-2:])
-        pieces: list[Tensor] = []
-        total = torch.zeros(problem.b.shape[0], problem.b.shape[1], v.shape[-1], dtype=torch.float64, device=v.device)
-        for part, block, _ in problem.plan_blocks(found.f, found.g, epsilon):
-            if swapped:
-                total = total + torch.matmul(block.mT, columns[:, part])
-            else:
-                pieces.append(torch.matmul(block, columns))
-        return shaped(total if swapped else torch.cat(pieces, -2))
-
+    plan, apply = plan_on_request(problem, found.f, found.g, epsilon, batch, swapped)
     return TransportResult(
         value=value,
         cost=shaped(proof.cost),
