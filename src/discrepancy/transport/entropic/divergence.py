@@ -103,7 +103,7 @@ class SinkhornDivergence(Discrepancy):
         found = self._solved(self._checked(x, y, a, b))
         setting = found.setting
         result = transport_result(found.problem, found.cross, found.epsilon, found.value, setting.batch, setting.swapped)
-        selves = (found.self_x.f + found.self_x.g) / 2, (found.self_y.f + found.self_y.g) / 2
+        selves = (found.self_x.g, found.self_y.g)
         return OutOfSample.of(setting, found.cross.f, found.cross.g, found.epsilon, selves=selves).known_to(result)
 
     def resolved(self, x: Any, y: Any, a: Any = None, b: Any = None) -> SinkhornDivergence:

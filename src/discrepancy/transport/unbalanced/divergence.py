@@ -92,8 +92,7 @@ class UnbalancedSinkhornDivergence(Discrepancy):
         ]
         clamp = self.claims.non_negative
         value = debiased_unbalanced_value(setting.x, setting.y, setting.a, setting.b, *duals, clamp=clamp)
-        selves = (self_x.f + self_x.g) / 2, (self_y.f + self_y.g) / 2
-        return setting.shaped(value), setting, problem, cross, epsilon, selves
+        return setting.shaped(value), setting, problem, cross, epsilon, (self_x.g, self_y.g)
 
     def solve(
         self, x: Any, y: Any, a: Any = None, b: Any = None, *, generator: torch.Generator | None = None
