@@ -180,6 +180,21 @@ def test_costs_of_both_1e12_and_1e_12_in_one_matrix():
     assert C[s.rows[within], s.columns[within]].sum() == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_costs_over_twenty_six_decades(weighted):
+    rng = np.random.default_rng(0)
+    C = np.exp(60 * rng.random((300, 300 + 60 * weighted)) - 30)
+    a, b = (rng.random(300), rng.random(360)) if weighted else (np.ones(300), np.ones(300))
+    a, b = a / a.sum(), b / b.sum()
+    s = solve_matrix(C, a, b)
+    check_certificate(C, a, b, s)
+    # Only the smallest costs are used, and the value is right to their precision, not to that of the largest.
+    assert s.primal < 1e-10
+    assert abs(s.gap) < 1e-12 * s.primal
+    if not weighted:
+        assert s.primal == pytest.approx(C[linear_sum_assignment(C)].mean(), rel=1e-12)
+
+
 @pytest.mark.parametrize("layout", ["float32", "fortran", "integers", "strided", "memory-mapped"])
 def test_every_layout_gives_the_same_answer(layout, tmp_path):
     rng = np.random.default_rng(11)

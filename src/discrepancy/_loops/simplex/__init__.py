@@ -4,7 +4,7 @@
     rows, columns, flows, by_arcs = greedy(rows, columns, a, b)     the same along given arcs, the first `by_arcs` of them
     tree = build(n, m, rows, columns, flows, costs, f, g)           hang the forest from a root, near the potentials f, g
     optimal = solve_arcs(tree, n, rows, columns, costs)             pivot over a list of arcs until none violates
-    refresh(tree)                                                   recompute the potentials without the pivots' rounding
+    refresh(tree)                                                   recompute the potentials, without rounding, at median 0
     f, g = potentials(tree, n)                                      float64 (n,), (m,), in the original numbering
     rows, columns, flows = plan(tree, n)                            the arcs with flow
     pivots(tree)                                                    made so far

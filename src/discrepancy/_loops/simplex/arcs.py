@@ -6,7 +6,7 @@ import numpy as np
 
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.simplex.pivot import pivot
-from discrepancy._loops.simplex.tree import PIVOTS, SCANNED, preorder_places, refresh, renumber
+from discrepancy._loops.simplex.tree import PIVOTS, SCANNED, descend, preorder_places, renumber
 
 
 @compiled
@@ -80,7 +80,7 @@ def pivot_until_optimal(tree, offset, rows, columns, cost, block, tolerance, max
             walked = 0
             place = preorder_places(tree)
             renumber(tree, place)
-            refresh(tree)
+            descend(tree)
             for e in range(arcs):
                 source[e] = place[source[e]]
                 target[e] = place[target[e]]

@@ -168,8 +168,8 @@ def thread_preorder(tree, order):
 
 
 @compiled
-def refresh(tree):
-    """Recompute the potentials down the tree from 0 at the root, which removes the rounding gathered by the pivots. O(nodes)."""
+def descend(tree):
+    """Recompute the potentials down the tree from 0 at the root. O(nodes)."""
     root = tree.parent.size - 1
     potential = tree.potential
     potential[root] = 0.0
@@ -178,6 +178,22 @@ def refresh(tree):
         above = potential[tree.parent[u]]
         potential[u] = above - tree.cost[u] if tree.upward[u] else above + tree.cost[u]
         u = tree.thread[u]
+
+
+@compiled
+def refresh(tree):
+    """Recompute the potentials down the tree, which removes the rounding gathered by the pivots, with median 0. O(nodes).
+
+    All arcs to the root may be dearer by the same number, which no reduced cost between rows and columns sees. Without it a
+    few huge costs on the way could leave all potentials beside one huge number, and the small costs lost in its rounding.
+    """
+    descend(tree)
+    root = tree.parent.size - 1
+    middle = np.median(tree.potential[:root])
+    for u in range(root):
+        if tree.parent[u] == root:
+            tree.cost[u] += middle
+    descend(tree)
 
 
 @compiled

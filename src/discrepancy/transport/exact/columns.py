@@ -162,6 +162,7 @@ def generate(matrix: CostMatrix, start: Start, *, max_pivots: int | None = None)
     limit = simplex.NO_LIMIT if max_pivots is None else max_pivots
     rows, columns, flows = start.forest
     tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), start.f, start.g)
+    simplex.refresh(tree)
     arcs = start.arcs
     rounds = 0
     while True:
