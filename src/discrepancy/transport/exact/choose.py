@@ -117,7 +117,9 @@ def cost_matrix(x: np.ndarray, y: np.ndarray, cost: Cost) -> np.ndarray:
     Squared distances by direct differences: |x|^2 + |y|^2 - 2 x.y loses digits that an exact solver is asked for.
     """
     if isinstance(cost, SquaredEuclidean) and x.shape[1] > _FEW_DIMENSIONS:
-        cost = PowerCost(2.0)
+        from scipy.spatial.distance import cdist
+
+        return cdist(x.astype(np.float64), y.astype(np.float64), "sqeuclidean")
     left, right = (as_points(torch.from_numpy(t), cost) for t in (x, y))
     step = cost.block_size(len(y), x.shape[1], _BLOCK_BYTES, 8)
     if step >= len(x):
