@@ -34,7 +34,10 @@ class Point:
 class Curvature(Protocol):
     """The plan's part of the Newton system at one point."""
 
-    entries: int | None
+    @property
+    def entries(self) -> int | None:
+        """Entries of the plan that are kept, None where products are streamed."""
+        ...
 
     def product(self, p: np.ndarray) -> np.ndarray:
         """Q^T (a * (Q p)) (m,), Q the plan's rows as shares that sum to one."""
