@@ -6,7 +6,9 @@ import pytest
 import torch
 from point_certificates import check, cloud, matrix, weights
 
+from discrepancy._results import NumericalError
 from discrepancy.costs import Euclidean, Manhattan, PowerCost, SquaredEuclidean
+from discrepancy.transport.exact import sweeps
 from discrepancy.transport.exact.multiscale import solve_points
 
 SQUARED = SquaredEuclidean()
@@ -28,6 +30,30 @@ def test_scale_changes_nothing(problem, exponent, cost):
     np.testing.assert_array_equal(scaled.rows, plain.rows)
     np.testing.assert_array_equal(scaled.columns, plain.columns)
     assert np.isfinite(scaled.f).all()
+
+
+def test_costs_beyond_float64_are_refused_and_below_it_vanish(problem):
+    x, y, a, b = problem
+    with pytest.raises(NumericalError, match="divide x and y"):
+        solve_points(x * 1e200, y * 1e200, a, b, SQUARED)
+    assert solve_points(x * 1e200, y * 1e200, a, b, Euclidean()).outcome.ok
+    tiny = solve_points(x * 1e-200, y * 1e-200, a, b, SQUARED)
+    assert tiny.primal == 0.0
+    np.testing.assert_array_equal(tiny.rows, solve_points(x, y, a, b, SQUARED).rows)
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_sweeps_by_cells_and_violated_blocks_keep_the_optimum(monkeypatch, equal):
+    rng = np.random.default_rng(11)
+    x, y = rng.random((700, 2)), rng.random((650, 2))
+    a, b = (np.full(700, 1 / 700), np.full(650, 1 / 650)) if equal else (weights(rng, 700), weights(rng, 650))
+    plain = solve_points(x, y, a, b, SQUARED)
+    for name, value in (("_CELL", 20), ("_MANY_ARCS", 100), ("_BLOCK", 8)):
+        monkeypatch.setattr(sweeps, name, value)
+    swept = solve_points(x, y, a, b, SQUARED)
+    assert swept.primal == pytest.approx(plain.primal, rel=1e-13)
+    assert swept.pivots != plain.pivots
+    check(swept, matrix(x, y, SQUARED), a, b)
 
 
 @pytest.mark.parametrize("d", [3, 16])
@@ -182,6 +208,7 @@ def test_memory_stays_linear():
     program = """
 import numpy as np, psutil, threading, time
 from discrepancy.costs import SquaredEuclidean
+from discrepancy.transport.exact import sweeps
 from discrepancy.transport.exact.multiscale import solve_points
 rng = np.random.default_rng(0)
 x, y = rng.random((20000, 2)), rng.random((20000, 2))

@@ -48,7 +48,7 @@ def compiled_ground(x: np.ndarray, y: np.ndarray, cost: Cost) -> Ground | None:
 
 def _power_of_two(exponent: float) -> float:
     """2^exponent, +inf or 0 where it leaves the range of floats."""
-    return float(np.float64(2.0) ** exponent) if exponent < 1024 else math.inf
+    return 2.0**exponent if exponent < 1024 else math.inf
 
 
 def _standardised(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
