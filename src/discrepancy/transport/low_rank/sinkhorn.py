@@ -49,9 +49,9 @@ class LowRankResult(TransportResult):
     There is no dual: f and g are None and dual_gap is NaN. `.apply(v)` takes time and memory linear in n + m.
     """
 
-    q: Tensor = field(default_factory=lambda: torch.empty(0))
-    r: Tensor = field(default_factory=lambda: torch.empty(0))
-    weights: Tensor = field(default_factory=lambda: torch.empty(0))
+    q: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    r: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
+    weights: Tensor = field(default_factory=lambda: torch.empty(0), repr=False)
 
 
 @dataclass(frozen=True)
