@@ -39,7 +39,7 @@ class Dual:
         return smooth_slopes(ImplicitPlan.at(costs, (x, y), a, b, self.epsilon, self.f, self.g, self.keep))
 
     def contract(self, x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of sum_ij P_ij c(x_i, y_j) in x and y at fixed plan, in float64; on the CPU compiled where pairs are many."""
+        """The gradients of sum_ij P_ij c(x_i, y_j) in x and y at fixed plan, in float64; compiled where pairs are many."""
         if self.slopes is not None:
             return self.slopes
         if x.device.type == "cpu" and x.shape[-2] * y.shape[-2] >= _FUSED:
