@@ -8,7 +8,7 @@ import torch
 from discrepancy import ConvergenceWarning
 from discrepancy.costs import Cosine, Euclidean, Manhattan, PowerCost, SquaredEuclidean
 from discrepancy.transport import LogSinkhorn, RelativeEpsilon, SemiDualNewton, Sinkhorn, SinkhornDivergence
-from discrepancy.transport.entropic import implicit_system
+from discrepancy.transport.entropic import implicit, implicit_system
 from discrepancy.transport.entropic.implicit import ImplicitPlan
 from discrepancy.transport.entropic.implicit_system import ImplicitSystem, conjugate_gradients
 from discrepancy.transport.entropic.pair_costs import MatrixCosts, PointCosts
@@ -197,6 +197,21 @@ def test_other_solvers_and_float32() -> None:
     assert slope.dtype == torch.float32
     assert r.cost.dtype == torch.float32  # type: ignore[union-attr]
     torch.testing.assert_close(slope.double(), want, atol=1e-5, rtol=1e-4)
+
+
+def test_blocks_formed_again_in_the_backward_pass_change_nothing(monkeypatch) -> None:
+    x, y = cloud(40), cloud(30, seed=1)
+    found = []
+    for small in (1 << 25, 0):
+        monkeypatch.setattr(implicit, "_SMALL", small)
+        for left, right in ((x, y), (y, x)):  # the sides are exchanged inside in one of the two
+            p, q = left.clone().requires_grad_(), right.clone().requires_grad_()
+            r = Sinkhorn(0.3, solver=SemiDualNewton(1e-12, memory=2e-4)).solve(p, q, differentiable=True)
+            loss = r.cost + r.f.square().sum() + r.apply(q).square().sum() + r.plan().square().sum()  # type: ignore[union-attr,operator]
+            found.append((r.cost.detach(), *torch.autograd.grad(loss, (p, q))))  # type: ignore[union-attr]
+    for k in range(2):
+        for whole, blocks in zip(found[k], found[2 + k], strict=True):
+            torch.testing.assert_close(whole, blocks, atol=1e-11, rtol=1e-9)
 
 
 def test_sparse_dense_and_streamed_products_agree(monkeypatch) -> None:

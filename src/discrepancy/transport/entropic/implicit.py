@@ -53,6 +53,32 @@ class _Potentials(torch.autograd.Function):
         return (None, None, None, None, *out)
 
 
+class _SummedBlocks(torch.autograd.Function):
+    """The sum over row ranges of form(part, *arguments), one range at a time in both directions; no graph lives in between."""
+
+    @staticmethod
+    def forward(ctx: Any, form: Callable[..., Tensor], parts: list[slice], *arguments: Tensor) -> Tensor:
+        ctx.save_for_backward(*arguments)
+        ctx.form, ctx.parts = form, parts
+        total = form(parts[0], *arguments)
+        for part in parts[1:]:
+            total = total + form(part, *arguments)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        arguments = ctx.saved_tensors
+        slopes = [torch.zeros_like(t) for t in arguments]
+        for part in ctx.parts:
+            with torch.enable_grad():
+                leaves = [t.detach().requires_grad_() for t in arguments]
+                found = torch.autograd.grad(ctx.form(part, *leaves), leaves, grads[0].detach(), allow_unused=True)
+            for slope, own in zip(slopes, found, strict=True):
+                if own is not None:
+                    slope += own
+        return (None, None, *(first_order_only(slope, _ADVICE, *grads, *arguments) for slope in slopes))
+
+
 @dataclass(frozen=True)
 class ImplicitPlan:
     """The optimum as differentiable functions: potentials f (B, n), g (B, m) in float64 with <a, f> = <b, g>, and the plan.
@@ -89,18 +115,26 @@ class ImplicitPlan:
         shift = ((b * g).sum(-1) - (a * f).sum(-1))[:, None] / 2  # the gauge moves with the weights, too
         return cls(costs, inputs, a, b, epsilon, f + shift, g - shift)
 
-    def _block(self, part: slice, reduce: Callable[[Tensor, Tensor], Tensor], recompute: bool) -> Tensor:
-        """reduce(plan, costs) of a row range, formed again in the backward pass if `recompute`."""
+    def _form(self, reduce: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+        """form(part, *arguments) = reduce(plan, costs) of a row range."""
 
-        def form(f: Tensor, g: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, *inputs: Tensor) -> Tensor:
+        def form(part: slice, f: Tensor, g: Tensor, a: Tensor, b: Tensor, epsilon: Tensor, *inputs: Tensor) -> Tensor:
             cost = self.costs.block(inputs, part)
             plan = a[:, part, None] * b[:, None] * density_ratio(f[:, part], g, cost, epsilon)
             return reduce(plan, cost)
 
-        arguments = (self.f, self.g, self.a, self.b, self.epsilon, *self.inputs)
+        return form
+
+    @property
+    def _arguments(self) -> tuple[Tensor, ...]:
+        return (self.f, self.g, self.a, self.b, self.epsilon, *self.inputs)
+
+    def _block(self, part: slice, reduce: Callable[[Tensor, Tensor], Tensor], recompute: bool) -> Tensor:
+        """reduce(plan, costs) of a row range, formed again in the backward pass if `recompute`."""
+        form = self._form(reduce)
         if not recompute:
-            return form(*arguments)
-        return checkpoint(form, *arguments, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
+            return form(part, *self._arguments)
+        return checkpoint(form, part, *self._arguments, use_reentrant=False, preserve_rng_state=False)  # type: ignore[return-value]
 
     def _each(self, reduce: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
         whole = slice(0, self.a.shape[-1])
@@ -110,8 +144,13 @@ class ImplicitPlan:
 
     def cost(self) -> Tensor:
         """<P, C> (B,), with the derivative of the plan in it."""
-        parts = self._each(lambda plan, cost: (plan * torch.where(cost.isfinite(), cost, 0.0)).sum((-1, -2)))
-        return torch.stack(parts).sum(0)
+
+        def reduce(plan: Tensor, cost: Tensor) -> Tensor:
+            return (plan * torch.where(cost.isfinite(), cost, 0.0)).sum((-1, -2))
+
+        if 8 * self.a.numel() * self.b.shape[-1] <= _SMALL:
+            return self._block(slice(0, self.a.shape[-1]), reduce, False)
+        return _SummedBlocks.apply(self._form(reduce), list(self.costs.parts(self.inputs)), *self._arguments)  # type: ignore[return-value]
 
     def plan(self) -> Tensor:
         """P (B, n, m)."""
