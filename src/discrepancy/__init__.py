@@ -121,10 +121,10 @@ if TYPE_CHECKING:
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
-    from discrepancy.transport import GromovWasserstein as GromovWasserstein
     from discrepancy.transport import Grid as Grid
     from discrepancy.transport import GridSinkhorn as GridSinkhorn
     from discrepancy.transport import GridSinkhornDivergence as GridSinkhornDivergence
+    from discrepancy.transport import GromovWasserstein as GromovWasserstein
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn
