@@ -99,7 +99,7 @@ def _mean_map(P: GaussianMixture, Q: GaussianMixture, plan: Tensor) -> Callable[
 
     def transport(x: Tensor) -> Tensor:
         images = offsets[:, None] + (x[None] - P.means[:, None]) @ slopes
-        return torch.einsum("nk,knd->nd", P.responsibilities(x), images)
+        return torch.einsum("ik,kid->id", P.responsibilities(x), images)
 
     return transport
 
