@@ -55,8 +55,12 @@ def solve_arcs(
 ) -> bool:
     """Pivot over the arcs (rows, columns, costs), each (k,), until none has a negative reduced cost; False if stopped before.
 
-    rows, columns int32 or int64 (int32 is copied least), costs float64, +inf allowed (never enters).
+    rows, columns int32 or int64 (int32 is copied least), costs float64, +inf allowed (never enters). Strongly feasible trees
+    end in exact arithmetic; for rounding, which may let arcs enter in a circle, a million pivots and a thousand a node are the
+    limit where none is given.
     """
+    if max_pivots == NO_LIMIT:
+        max_pivots = 1_000_000 + 1000 * tree.parent.size
     block = max(10, math.isqrt(len(rows)))
     costs = np.ascontiguousarray(costs, np.float64)
     return bool(pivot_until_optimal(tree, n, _int32(rows), _int32(columns), costs, block, tolerance, max_pivots))

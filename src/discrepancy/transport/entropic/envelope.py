@@ -45,8 +45,10 @@ class Dual:
         if x.device.type == "cpu" and x.shape[-2] * y.shape[-2] >= _FUSED:
             from discrepancy.transport.entropic.streamed.gradient import fused_contraction
 
-            problems = zip(x, y, a, b, self.f, self.g, self.epsilon.tolist(), strict=True)
-            slopes = [fused_contraction(*problem, self.cost) for problem in problems]
+            slopes = [
+                fused_contraction(x[k], y[k], a[k], b[k], self.f[k], self.g[k], epsilon, self.cost)
+                for k, epsilon in enumerate(self.epsilon.tolist())
+            ]
             return torch.stack([s[0] for s in slopes]), torch.stack([s[1] for s in slopes])
         x, y, a, b = (t.detach().double() for t in (x, y, a, b))
         gx, gy = torch.zeros_like(x), torch.zeros_like(y)

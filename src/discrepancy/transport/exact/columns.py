@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from discrepancy.transport.exact.matrix import CostMatrix
 
 _CANDIDATES = 8  # arcs of smallest reduced cost kept for each row and for each column
+# Rounds without progress after which rounding is held to be all that is left, and pivots a node between two looks at it.
+_PATIENCE, _PART = 20, 1000
 _ADDED = 4  # violating arcs added for a row and a pass
 _EVERY_PAIR = 2_500  # entries up to which all pairs are arcs from the start
 
@@ -112,6 +115,28 @@ def greedy_start(arcs: Arcs, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.
     return Start(arcs, (rows, columns, flows), f, g), float(flows[:by_arcs].sum() / flows.sum())
 
 
+class _Progress:
+    """Whether rounds still improve the plan's cost or the potentials' value: the best of each, and how long ago it was found."""
+
+    def __init__(self, start: Start) -> None:
+        """Nothing found yet; the weights are those that the start's flows serve."""
+        rows, columns, flows = start.forest
+        self.a = np.bincount(rows, flows, len(start.f))
+        self.b = np.bincount(columns, flows, len(start.g))
+        self.primal, self.dual, self.quiet = np.inf, -np.inf, 0
+
+    def stalled(self, matrix: CostMatrix, plan: Forest, least: np.ndarray, g: np.ndarray) -> bool:
+        """True after `_PATIENCE` rounds in a row that brought neither a cheaper plan nor a higher bound."""
+        rows, columns, flows = plan
+        primal = math.fsum((flows * matrix.at(rows, columns)).tolist())
+        used = self.a > 0
+        dual = math.fsum([*(self.a[used] * least[used]).tolist(), *(self.b * g).tolist()])
+        better = primal < self.primal or dual > self.dual
+        self.primal, self.dual = min(self.primal, primal), max(self.dual, dual)
+        self.quiet = 0 if better else self.quiet + 1
+        return self.quiet >= _PATIENCE
+
+
 def violating_arcs(matrix: CostMatrix, f: np.ndarray, g: np.ndarray) -> tuple[Arcs, np.ndarray]:
     """Up to four arcs a row with the most negative reduced costs beyond rounding, and min_j c_ij - g_j of each row.
 
@@ -164,17 +189,26 @@ def generate(matrix: CostMatrix, start: Start, *, max_pivots: int | None = None)
     tree = simplex.build(n, m, rows, columns, flows, matrix.at(rows, columns), start.f, start.g)
     simplex.refresh(tree)
     arcs = start.arcs
-    rounds = 0
+    rounds, progress = 0, _Progress(start)
     while True:
         before = simplex.pivots(tree)
         left = limit - before
-        optimal = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=left)
+        # In parts, between which the potentials are recomputed: the rounding that pivots gather would else feed on itself.
+        part = min(left, _PART * (n + m))
+        finished = simplex.solve_arcs(tree, n, arcs.rows, arcs.columns, arcs.costs, max_pivots=part)
         simplex.refresh(tree)
         f, g = simplex.potentials(tree, n)
         missed, least = violating_arcs(matrix, f, g)
         rounds += 1
-        # Arcs that violate here pivot there: a round without a pivot has met rounding, and the gap will say how much.
-        if not optimal or not len(missed.costs) or (rounds > 1 and simplex.pivots(tree) == before):
+        moved = simplex.pivots(tree) - before
+        stalled = progress.stalled(matrix, simplex.plan(tree, n), least, g)
+        if not finished and moved == left:
+            optimal = False
+            break
+        # Arcs that violate here pivot there: a round without a pivot has met rounding, and the gap will say how much. So have
+        # many rounds in which neither value improves: rounding lets arcs enter in a circle.
+        if stalled or (finished and (not len(missed.costs) or (rounds > 1 and moved == 0))):
+            optimal = True
             break
         arcs = missed.before(arcs)
     least[~np.isfinite(least)] = 0.0  # a row without weight whose pairs are all forbidden
