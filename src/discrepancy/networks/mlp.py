@@ -1,4 +1,4 @@
-"""Small neural networks, described by frozen objects and built when the sizes are known."""
+"""The fully connected network."""
 
 from __future__ import annotations
 

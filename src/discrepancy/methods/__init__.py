@@ -1,0 +1,1 @@
+"""The published methods, a folder for each field whose people use them."""

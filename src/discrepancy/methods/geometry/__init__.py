@@ -1,0 +1,1 @@
+"""Methods on shapes: point clouds, meshes, correspondences."""

@@ -1,0 +1,1 @@
+"""Methods for physical systems: fields, molecules, differential equations."""
