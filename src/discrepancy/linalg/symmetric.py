@@ -1,23 +1,12 @@
-"""Small pieces of linear algebra and calculus with exact limits: roots, functions of symmetric matrices, Lyapunov's equation."""
+"""Functions of symmetric matrices, differentiable where eigenvalues coincide."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-
-def root(value: Tensor, p: float) -> Tensor:
-    """value^(1/p) for value >= 0, with gradient zero (not infinite) at zero; p = 1 and p = inf leave the value as it is."""
-    if p == 1 or math.isinf(p):
-        return value
-    positive = value > 0
-    inner = torch.where(positive, value, torch.ones_like(value))
-    return torch.where(positive, inner.sqrt() if p == 2 else inner ** (1.0 / p), torch.zeros_like(value))
-
 
 Scalar = Callable[[Tensor], Tensor]
 Slope = Callable[[Tensor, Tensor], Tensor]
@@ -110,39 +99,4 @@ def symmetric_exp(matrix: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
     return symmetric_function(matrix, torch.exp, divided)
 
 
-class _Lyapunov(torch.autograd.Function):
-    """The solution of P S + S P = V; its adjoint is the same equation."""
-
-    @staticmethod
-    def forward(ctx, P, V):  # type: ignore[override]
-        values, vectors = torch.linalg.eigh(P)
-        ctx.save_for_backward(values, vectors)
-        solution = _in_basis(values, vectors, V)
-        ctx.solution = solution
-        return solution
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[override]
-        values, vectors = ctx.saved_tensors
-        adjoint = _in_basis(values, vectors, (grad + grad.mT) / 2)
-        product = adjoint @ ctx.solution
-        return -(product + product.mT), adjoint
-
-
-def _in_basis(values: Tensor, vectors: Tensor, V: Tensor) -> Tensor:
-    total = values[..., :, None] + values[..., None, :]
-    inner = vectors.mT @ V @ vectors
-    solved = torch.where(total > 0, inner / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(inner))
-    return vectors @ solved @ vectors.mT
-
-
-def lyapunov(P: Float[Tensor, "... d d"], V: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
-    """S with P S + S P = V for symmetric positive semidefinite P and symmetric V; differentiable in both.
-
-    On the null space of P, where there is no solution unless V vanishes there, S is zero. d^3 time.
-    """
-    return _Lyapunov.apply(P, V)  # type: ignore[return-value]
-
-
-__all__ = ["lyapunov", "root", "symmetric_exp", "symmetric_function", "symmetric_log", "symmetric_power"]
+__all__ = ["symmetric_exp", "symmetric_function", "symmetric_log", "symmetric_power"]
