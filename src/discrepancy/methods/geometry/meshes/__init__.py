@@ -1,0 +1,41 @@
+"""Triangle meshes: areas, normals, topology, sampling, distances, and their encodings as measures."""
+
+from discrepancy.methods.geometry.meshes.mesh import Mesh, MeshWarning, as_mesh
+from discrepancy.methods.geometry.meshes.shapes import (
+    bumpy_sphere,
+    ellipsoid,
+    folded_sphere,
+    icosphere,
+    radial,
+    sheet,
+    subdivided,
+    torus,
+)
+from discrepancy.methods.geometry.meshes.topology import (
+    Topology,
+    boundary_edges,
+    edges,
+    inconsistent_edges,
+    neighbouring_faces,
+    topology_of,
+)
+
+__all__ = [
+    "Mesh",
+    "MeshWarning",
+    "Topology",
+    "as_mesh",
+    "boundary_edges",
+    "bumpy_sphere",
+    "edges",
+    "ellipsoid",
+    "folded_sphere",
+    "icosphere",
+    "inconsistent_edges",
+    "neighbouring_faces",
+    "radial",
+    "sheet",
+    "subdivided",
+    "topology_of",
+    "torus",
+]
