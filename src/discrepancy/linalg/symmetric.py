@@ -52,6 +52,22 @@ def _quotient(numerator: Tensor, denominator: Tensor, limit: Tensor) -> Tensor:
     return torch.where(same, limit, numerator / torch.where(same, torch.ones_like(denominator), denominator))
 
 
+def power_slope(s: Tensor, t: Tensor, exponent: float) -> Tensor:
+    """(s^e - t^e) / (s - t), e s^(e - 1) where s = t, for s, t >= 0; nothing cancels, and a zero counts as 0^e = 0, slope 0."""
+    s, t = s.clamp_min(0), t.clamp_min(0)
+    if exponent == 0.5:
+        total = s.sqrt() + t.sqrt()
+        return torch.where(total > 0, 1 / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(total))
+    both = (s > 0) & (t > 0)
+    u, v = torch.where(both, s, torch.ones_like(s)), torch.where(both, t, torch.ones_like(t))
+    r = _log_ratio(u, v)
+    inside = v ** (exponent - 1) * _quotient(torch.expm1(exponent * r), torch.expm1(r), torch.full_like(r, exponent))
+    top = torch.maximum(s, t)  # one of the two is zero
+    safe = torch.where(top > 0, top, torch.ones_like(top))
+    edge = torch.where(top > 0, safe ** (exponent - 1), torch.zeros_like(top))
+    return torch.where(both, inside, edge)
+
+
 def symmetric_power(matrix: Float[Tensor, "... d d"], exponent: float) -> Float[Tensor, "... d d"]:
     """matrix^exponent for symmetric positive definite matrices, differentiable.
 
@@ -62,21 +78,7 @@ def symmetric_power(matrix: Float[Tensor, "... d d"], exponent: float) -> Float[
     def f(values: Tensor) -> Tensor:
         return values.clamp_min(0) ** exponent
 
-    def divided(s: Tensor, t: Tensor) -> Tensor:
-        s, t = s.clamp_min(0), t.clamp_min(0)
-        if exponent == 0.5:
-            total = s.sqrt() + t.sqrt()
-            return torch.where(total > 0, 1 / torch.where(total > 0, total, torch.ones_like(total)), torch.zeros_like(total))
-        both = (s > 0) & (t > 0)
-        u, v = torch.where(both, s, torch.ones_like(s)), torch.where(both, t, torch.ones_like(t))
-        r = _log_ratio(u, v)
-        inside = v ** (exponent - 1) * _quotient(torch.expm1(exponent * r), torch.expm1(r), torch.full_like(r, exponent))
-        top = torch.maximum(s, t)  # one of the two is zero
-        safe = torch.where(top > 0, top, torch.ones_like(top))
-        edge = torch.where(top > 0, safe ** (exponent - 1), torch.zeros_like(top))
-        return torch.where(both, inside, edge)
-
-    return symmetric_function(matrix, f, divided)
+    return symmetric_function(matrix, f, lambda s, t: power_slope(s, t, exponent))
 
 
 def symmetric_log(matrix: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
@@ -99,4 +101,18 @@ def symmetric_exp(matrix: Float[Tensor, "... d d"]) -> Float[Tensor, "... d d"]:
     return symmetric_function(matrix, torch.exp, divided)
 
 
-__all__ = ["symmetric_exp", "symmetric_function", "symmetric_log", "symmetric_power"]
+def symmetric_floor(matrix: Float[Tensor, "... d d"], floor: float) -> Float[Tensor, "... d d"]:
+    """Symmetric matrices with eigenvalues below `floor` raised to it: the nearest with spectrum at least that. Differentiable.
+
+    At an eigenvalue that equals the floor the derivative is zero. d^3 time.
+    """
+
+    def divided(s: Tensor, t: Tensor) -> Tensor:
+        above_s, above_t = s > floor, t > floor
+        mixed = (torch.maximum(s, t) - floor) / torch.where(above_s != above_t, (s - t).abs(), torch.ones_like(s))
+        return torch.where(above_s == above_t, (above_s & above_t).to(s.dtype), mixed)
+
+    return symmetric_function(matrix, lambda values: values.clamp_min(floor), divided)
+
+
+__all__ = ["power_slope", "symmetric_exp", "symmetric_floor", "symmetric_function", "symmetric_log", "symmetric_power"]
