@@ -1,6 +1,14 @@
 """Triangle meshes: areas, normals, topology, sampling, distances, and their encodings as measures."""
 
+from discrepancy.methods.geometry.meshes.distance import (
+    SurfaceDistance,
+    SurfaceProjection,
+    project_to_surface,
+    surface_distance,
+)
+from discrepancy.methods.geometry.meshes.intersections import SelfIntersections, self_intersections
 from discrepancy.methods.geometry.meshes.mesh import Mesh, MeshWarning, as_mesh
+from discrepancy.methods.geometry.meshes.sampling import SurfacePoints, sample_surface
 from discrepancy.methods.geometry.meshes.shapes import (
     bumpy_sphere,
     ellipsoid,
@@ -23,6 +31,10 @@ from discrepancy.methods.geometry.meshes.topology import (
 __all__ = [
     "Mesh",
     "MeshWarning",
+    "SelfIntersections",
+    "SurfaceDistance",
+    "SurfacePoints",
+    "SurfaceProjection",
     "Topology",
     "as_mesh",
     "boundary_edges",
@@ -33,9 +45,13 @@ __all__ = [
     "icosphere",
     "inconsistent_edges",
     "neighbouring_faces",
+    "project_to_surface",
     "radial",
+    "sample_surface",
+    "self_intersections",
     "sheet",
     "subdivided",
+    "surface_distance",
     "topology_of",
     "torus",
 ]

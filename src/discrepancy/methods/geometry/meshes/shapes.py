@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.methods.geometry.meshes.mesh import Mesh, unit
-from discrepancy.methods.geometry.meshes.topology import directed_edges
+from discrepancy.methods.geometry.meshes.topology import directed_edges, distinct_pairs
 
 
 def icosphere(subdivisions: int = 3, radius: float = 1.0, *, dtype: torch.dtype | None = None) -> Mesh:
@@ -41,7 +41,7 @@ def icosphere(subdivisions: int = 3, radius: float = 1.0, *, dtype: torch.dtype 
 def _split(vertices: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     """Each face into four by the midpoints of its edges."""
     pairs = directed_edges(faces).sort(-1).values
-    edges, where = torch.unique(pairs, dim=0, return_inverse=True)
+    edges, where, _ = distinct_pairs(pairs)
     middle = (where + len(vertices)).reshape(3, -1)  # of the edges 01, 12, 20 of every face
     a, b, c = faces.T
     ab, bc, ca = middle
