@@ -29,10 +29,12 @@ _EXPORTS: dict[str, str] = {
     "OptimalTransport": "transport",
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
+    "EnergySlicedWasserstein": "transport",
     "GaussianWasserstein": "transport",
     "OrliczWasserstein": "transport",
     "GromovWasserstein": "transport",
     "barycenter": "transport",
+    "fixed_support_barycenter": "transport",
     "Sinkhorn": "transport",
     "SinkhornDivergence": "transport",
     "Grid": "transport",
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.transport import EnergySlicedWasserstein as EnergySlicedWasserstein
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
     from discrepancy.transport import Grid as Grid
     from discrepancy.transport import GridSinkhorn as GridSinkhorn
@@ -134,3 +137,4 @@ if TYPE_CHECKING:
     from discrepancy.transport import UnbalancedSinkhornDivergence as UnbalancedSinkhornDivergence
     from discrepancy.transport import Wasserstein as Wasserstein
     from discrepancy.transport import barycenter as barycenter
+    from discrepancy.transport import fixed_support_barycenter as fixed_support_barycenter

@@ -1,8 +1,18 @@
 """Optimal transport between samples."""
 
-from discrepancy.transport.barycenters import Barycenter, barycenter
+from discrepancy.transport.barycenters import (
+    Barycenter,
+    DebiasedBarycenter,
+    EntropicBarycenter,
+    ExactBarycenter,
+    FixedSupportBarycenter,
+    OptimisedWeights,
+    barycenter,
+    fixed_support_barycenter,
+)
 from discrepancy.transport.coupling import PairedRows, sample_coupling
 from discrepancy.transport.distributed import Distributed
+from discrepancy.transport.energy_sliced import EnergySlicedWasserstein, ExponentialEnergy, PowerEnergy
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.grid.axes import Grid
@@ -52,11 +62,17 @@ __all__ = [
     "ControlVariate",
     "CustomControl",
     "CustomOrlicz",
+    "DebiasedBarycenter",
     "Distributed",
+    "EnergySlicedWasserstein",
+    "EntropicBarycenter",
     "EntropicPlan",
     "EntropicSolver",
+    "ExactBarycenter",
     "ExactSolver",
+    "ExponentialEnergy",
     "ExponentialPower",
+    "FixedSupportBarycenter",
     "GaussianBarycenter",
     "GaussianMap",
     "GaussianMixture",
@@ -78,10 +94,12 @@ __all__ = [
     "NetworkSimplex",
     "NeuralMap",
     "OptimalTransport",
+    "OptimisedWeights",
     "OrliczFunction",
     "OrliczWasserstein",
     "PairedRows",
     "Power",
+    "PowerEnergy",
     "RelativeEpsilon",
     "SemiDiscrete",
     "SemiDiscreteEstimate",
@@ -106,6 +124,7 @@ __all__ = [
     "bures_wasserstein",
     "excess_mass",
     "excess_mass_bound",
+    "fixed_support_barycenter",
     "luxemburg_norm",
     "mixture_wasserstein",
     "sample_coupling",

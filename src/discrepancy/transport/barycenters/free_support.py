@@ -14,6 +14,7 @@ from discrepancy._results import Outcome, Result
 from discrepancy._validate import generator_or_default, sample, weights
 from discrepancy.costs import SquaredEuclidean
 from discrepancy.descent import descend
+from discrepancy.transport.barycenters.optimised_weights import OptimisedWeights, alternate
 from discrepancy.transport.exact.optimal_transport import OptimalTransport
 
 
@@ -38,19 +39,20 @@ def barycenter(
     weights_of: Sequence[Any] | None = None,
     size: int | None = None,
     start: Any = None,
+    support_weights: OptimisedWeights | None = None,
     max_iterations: int = 100,
     tolerance: float = 1e-7,
     generator: torch.Generator | None = None,
 ) -> Barycenter:
-    """The k points that minimise sum_i w_i D(points, cloud_i) over their positions, with equal weights.
+    """The k points that minimise sum_i w_i D(points, cloud_i) over their positions, with equal weights (or optimised ones).
 
     clouds: samples (n_i, d) of any sizes, weights_of their weights; w (K,) weights of the clouds (None: equal); `size` k, by
     default that of the largest cloud. discrepancy: `OptimalTransport()`, the squared W_2, by default, solved by fixed points:
     each point moves to the weighted mean of its images under the K optimal plans, which descends at every step and starts each
     plan from the last; any other Discrepancy is descended by its gradient. start (k, d): first positions; by default points
-    drawn, with `generator`, from the clouds. The problem is not convex: this is a local minimum. Stops when the objective falls
-    by less than `tolerance` of itself, or warns. K transport problems an iteration. Source: Agueh and Carlier (2011); Cuturi and
-    Doucet (2014, 1310.4375).
+    drawn, with `generator`, from the clouds. support_weights: `OptimisedWeights()` has the points' weights found too. The
+    problem is not convex: this is a local minimum. Stops when the objective falls by less than `tolerance` of itself, or warns.
+    K transport problems an iteration. Source: Agueh and Carlier (2011); Cuturi and Doucet (2014, 1310.4375).
     """
     if len(clouds) == 0:
         raise ValueError("clouds must hold at least one sample")
@@ -71,6 +73,14 @@ def barycenter(
         raise TypeError(f"discrepancy must be an object such as OptimalTransport(), got {discrepancy!r}")
     samples = [c.detach() for c in samples]
     points = _first_points(samples, masses, share, size, start, generator)
+    if support_weights is not None:
+        if not isinstance(support_weights, OptimisedWeights):
+            raise TypeError(f"support_weights must be OptimisedWeights() or None, got {support_weights!r}")
+        if not (isinstance(D, OptimalTransport) and isinstance(D.cost, SquaredEuclidean)):
+            raise TypeError(f"optimised weights need OptimalTransport() with the squared Euclidean cost, got {D!r}")
+        met = alternate(samples, masses, share, points, max_iterations, tolerance, support_weights)
+        met.outcome.warn("barycenter")
+        return Barycenter(met.points, met.weights, met.values[-1], torch.tensor(met.values), len(met.values) - 1, met.outcome)
     if isinstance(D, OptimalTransport) and isinstance(D.cost, SquaredEuclidean):
         return _fixed_point(D, samples, masses, share, points, max_iterations, tolerance)
     return _by_gradient(D, samples, masses, share, points, max_iterations, tolerance, generator)
