@@ -20,6 +20,7 @@ _BUILT_IN: dict[str, str] = {
     "optimal-transport": "discrepancy.transport:OptimalTransport",
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
+    "energy-sliced-wasserstein": "discrepancy.transport:EnergySlicedWasserstein",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
     "orlicz-wasserstein": "discrepancy.transport:OrliczWasserstein",
     "sinkhorn": "discrepancy.transport:Sinkhorn",

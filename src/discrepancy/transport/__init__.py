@@ -12,7 +12,7 @@ from discrepancy.transport.barycenters import (
 )
 from discrepancy.transport.coupling import PairedRows, sample_coupling
 from discrepancy.transport.distributed import Distributed
-from discrepancy.transport.energy_sliced import EnergySlicedWasserstein, ExponentialEnergy, PowerEnergy
+from discrepancy.transport.energy_sliced import Energy, EnergySlicedWasserstein, ExponentialEnergy, PowerEnergy
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import RelativeEpsilon
 from discrepancy.transport.entropic.grid.axes import Grid
@@ -64,6 +64,7 @@ __all__ = [
     "CustomOrlicz",
     "DebiasedBarycenter",
     "Distributed",
+    "Energy",
     "EnergySlicedWasserstein",
     "EntropicBarycenter",
     "EntropicPlan",
