@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.directions.base import Directions, check_count
+from discrepancy.directions.rotations import haar_rotations
 
 
 def _gaussian(rows: int, d: int, generator: torch.Generator) -> Tensor:
@@ -31,13 +32,6 @@ class Uniform(Directions):
         return z / torch.linalg.vector_norm(z, dim=-1, keepdim=True)
 
 
-def _haar(d: int, blocks: int, generator: torch.Generator) -> Tensor:
-    """Independent Haar rotations (blocks, d, d): Q of a Gaussian matrix, with the signs of R's diagonal moved into it."""
-    z = torch.randn(blocks, d, d, generator=generator, dtype=torch.float64, device=generator.device)
-    q, r = torch.linalg.qr(z)
-    return q * torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))[..., None, :]
-
-
 @dataclass(frozen=True)
 class Orthogonal(Directions):
     """Rows of independent random rotations: each d in a row are orthogonal, which spreads them evenly.
@@ -53,7 +47,7 @@ class Orthogonal(Directions):
         check_count(self.count)
 
     def _draw(self, d: int, generator: torch.Generator) -> Tensor:
-        return _haar(d, -(-self.count // d), generator).reshape(-1, d)[: self.count]
+        return haar_rotations(d, -(-self.count // d), generator).reshape(-1, d)[: self.count]
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class QuasiMonteCarlo(Directions):
             radius = (1 - height.square()).clamp_min(0).sqrt()
             angle = k * math.pi * (3 - math.sqrt(5))  # the golden angle
             spiral = torch.stack([radius * angle.cos(), radius * angle.sin(), height], -1)
-            return spiral @ _haar(3, 1, generator)[0]
+            return spiral @ haar_rotations(3, 1, generator)[0]
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
         u = torch.quasirandom.SobolEngine(d, scramble=True, seed=seed).draw(n, dtype=torch.float64)
         # The grid has cells of width 2^-30 and contains 0: from the middle of a cell the quantile is finite.
