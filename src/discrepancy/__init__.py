@@ -33,6 +33,9 @@ _EXPORTS: dict[str, str] = {
     "GaussianWasserstein": "transport",
     "OrliczWasserstein": "transport",
     "GromovWasserstein": "transport",
+    "MetricMeasureSpace": "transport",
+    "SobolevDistance": "transport",
+    "SobolevIPM": "transport",
     "barycenter": "transport",
     "fixed_support_barycenter": "transport",
     "Sinkhorn": "transport",
@@ -128,11 +131,14 @@ if TYPE_CHECKING:
     from discrepancy.transport import GridSinkhorn as GridSinkhorn
     from discrepancy.transport import GridSinkhornDivergence as GridSinkhornDivergence
     from discrepancy.transport import GromovWasserstein as GromovWasserstein
+    from discrepancy.transport import MetricMeasureSpace as MetricMeasureSpace
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import Sinkhorn as Sinkhorn
     from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein
+    from discrepancy.transport import SobolevDistance as SobolevDistance
+    from discrepancy.transport import SobolevIPM as SobolevIPM
     from discrepancy.transport import UnbalancedSinkhorn as UnbalancedSinkhorn
     from discrepancy.transport import UnbalancedSinkhornDivergence as UnbalancedSinkhornDivergence
     from discrepancy.transport import Wasserstein as Wasserstein

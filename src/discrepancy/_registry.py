@@ -22,6 +22,7 @@ _BUILT_IN: dict[str, str] = {
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
     "energy-sliced-wasserstein": "discrepancy.transport:EnergySlicedWasserstein",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
+    "sobolev-distance": "discrepancy.transport:SobolevDistance",
     "orlicz-wasserstein": "discrepancy.transport:OrliczWasserstein",
     "sinkhorn": "discrepancy.transport:Sinkhorn",
     "sinkhorn-divergence": "discrepancy.transport:SinkhornDivergence",

@@ -35,11 +35,24 @@ from discrepancy.transport.gaussian.geometry import (
 )
 from discrepancy.transport.gaussian.mixture import GaussianMixture, mixture_wasserstein
 from discrepancy.transport.gaussian.wasserstein import GaussianWasserstein
+from discrepancy.transport.graphs.dual_norm import DualNorm
+from discrepancy.transport.graphs.sobolev_distance import SobolevDistance
+from discrepancy.transport.graphs.sobolev_ipm import SobolevIPM
+from discrepancy.transport.graphs.space import MetricMeasureSpace
 from discrepancy.transport.gromov.gromov_wasserstein import GromovWasserstein
 from discrepancy.transport.laguerre import LaguerreCells
 from discrepancy.transport.low_rank.sinkhorn import LowRankResult, LowRankSinkhorn
+from discrepancy.transport.maps import (
+    BarycentricTransportMap,
+    EntropicTransportMap,
+    GaussianTransportMap,
+    LedoitWolfCovariance,
+    MapNetwork,
+    NeuralMap,
+    RidgeCovariance,
+    SampleCovariance,
+)
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
-from discrepancy.transport.neural_map import MapNetwork, NeuralMap
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
 from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
 from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
@@ -58,17 +71,20 @@ from discrepancy.transport.wasserstein import Wasserstein
 __all__ = [
     "Balanced",
     "Barycenter",
+    "BarycentricTransportMap",
     "BothBounds",
     "ControlVariate",
     "CustomControl",
     "CustomOrlicz",
     "DebiasedBarycenter",
     "Distributed",
+    "DualNorm",
     "Energy",
     "EnergySlicedWasserstein",
     "EntropicBarycenter",
     "EntropicPlan",
     "EntropicSolver",
+    "EntropicTransportMap",
     "ExactBarycenter",
     "ExactSolver",
     "ExponentialEnergy",
@@ -77,6 +93,7 @@ __all__ = [
     "GaussianBarycenter",
     "GaussianMap",
     "GaussianMixture",
+    "GaussianTransportMap",
     "GaussianWasserstein",
     "Grid",
     "GridSinkhorn",
@@ -84,12 +101,14 @@ __all__ = [
     "GromovWasserstein",
     "KLPenalty",
     "LaguerreCells",
+    "LedoitWolfCovariance",
     "LogSinkhorn",
     "LowRankResult",
     "LowRankSinkhorn",
     "LowerBound",
     "MapNetwork",
     "MarginalPenalty",
+    "MetricMeasureSpace",
     "MongeGap",
     "MongeGapResult",
     "NetworkSimplex",
@@ -102,6 +121,8 @@ __all__ = [
     "Power",
     "PowerEnergy",
     "RelativeEpsilon",
+    "RidgeCovariance",
+    "SampleCovariance",
     "SemiDiscrete",
     "SemiDiscreteEstimate",
     "SemiDualNewton",
@@ -110,6 +131,8 @@ __all__ = [
     "SinkhornNewtonSparse",
     "SlicedEstimate",
     "SlicedWasserstein",
+    "SobolevDistance",
+    "SobolevIPM",
     "TotalVariationPenalty",
     "UnbalancedNewton",
     "UnbalancedResult",
