@@ -1,5 +1,64 @@
-"""Movement: particles along the gradient of a discrepancy."""
+"""Movement: particles along the gradient of a discrepancy, and diffusion models from schedule to sampler."""
 
+from discrepancy.dynamics.denoising import Score, ScoreMatching, denoised, denoising_score_matching, perturb
+from discrepancy.dynamics.noise_levels import (
+    DenoiserVariance,
+    DiscreteTimes,
+    KarrasSpacing,
+    LogNormalLevels,
+    MaximumLikelihood,
+    NoiseLevels,
+    NoiseVariance,
+    Spacing,
+    UniformSpacing,
+    UniformTimes,
+    Weighting,
+)
 from discrepancy.dynamics.particles import Flow, flow
+from discrepancy.dynamics.samplers import (
+    Ancestral,
+    EulerMaruyama,
+    Predictor,
+    PredictorCorrector,
+    ProbabilityFlow,
+    ReverseDiffusion,
+    Sampler,
+)
+from discrepancy.dynamics.schedules import Cosine, NoiseSchedule, VarianceExploding, VariancePreserving
+from discrepancy.dynamics.score_fields import EmpiricalScore, GuidedScore, MixtureScore, PreconditionedScore
 
-__all__ = ["Flow", "flow"]
+__all__ = [
+    "Ancestral",
+    "Cosine",
+    "DenoiserVariance",
+    "DiscreteTimes",
+    "EmpiricalScore",
+    "EulerMaruyama",
+    "Flow",
+    "GuidedScore",
+    "KarrasSpacing",
+    "LogNormalLevels",
+    "MaximumLikelihood",
+    "MixtureScore",
+    "NoiseLevels",
+    "NoiseSchedule",
+    "NoiseVariance",
+    "PreconditionedScore",
+    "Predictor",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "ReverseDiffusion",
+    "Sampler",
+    "Score",
+    "ScoreMatching",
+    "Spacing",
+    "UniformSpacing",
+    "UniformTimes",
+    "VarianceExploding",
+    "VariancePreserving",
+    "Weighting",
+    "denoised",
+    "denoising_score_matching",
+    "flow",
+    "perturb",
+]

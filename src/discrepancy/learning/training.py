@@ -20,13 +20,16 @@ Step = Callable[[int], tuple[Tensor, Mapping[str, Tensor | float]]]
 class Training:
     """Adam for `steps` steps, the learning rate falling along a cosine to `final_share` of its start.
 
-    `record_every` is the stride of the record. Raises ValueError for options out of range.
+    `record_every` is the stride of the record; the rate rises linearly over the first `warm_up` steps; gradients whose joint
+    Euclidean norm exceeds `gradient_clip` are scaled down to it (None: never). Raises ValueError for options out of range.
     """
 
     steps: int = 1000
     learning_rate: float = 1e-3
     final_share: float = 0.1
     record_every: int = 10
+    warm_up: int = 0
+    gradient_clip: float | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -37,13 +40,19 @@ class Training:
         positive(self.learning_rate, "learning_rate")
         if not 0 <= self.final_share <= 1:
             raise ValueError(f"final_share must lie in [0, 1], got {self.final_share!r}")
+        if not isinstance(self.warm_up, int) or self.warm_up < 0:
+            raise ValueError(f"warm_up must be a whole number of at least 0, got {self.warm_up!r}")
+        if self.gradient_clip is not None:
+            positive(self.gradient_clip, "gradient_clip")
 
     def records(self, step: int) -> bool:
         """Whether this step is recorded: every `record_every`-th, and the last."""
         return step % self.record_every == 0 or step == self.steps - 1
 
-    def run(self, parameters: Iterable[nn.Parameter], step: Step) -> dict[str, list[float]]:
-        """Minimise; returns the recorded terms by name, with "step" and "loss".
+    def run(
+        self, parameters: Iterable[nn.Parameter], step: Step, *, after: Callable[[int], None] | None = None
+    ) -> dict[str, list[float]]:
+        """Minimise; returns the recorded terms by name, with "step" and "loss". `after(k)` is called once the weights have moved.
 
         Raises NumericalError naming the step if the loss or a gradient is not finite.
         """
@@ -52,6 +61,7 @@ class Training:
         history: dict[str, list[float]] = {"step": [], "loss": []}
         for k in range(self.steps):
             share = self.final_share + (1 - self.final_share) * (1 + math.cos(math.pi * k / self.steps)) / 2
+            share *= min(1.0, (k + 1) / self.warm_up) if self.warm_up else 1.0
             for group in optimiser.param_groups:
                 group["lr"] = self.learning_rate * share
             optimiser.zero_grad(set_to_none=True)
@@ -62,7 +72,11 @@ class Training:
             bad = sum(int((~torch.isfinite(w.grad)).sum()) for w in weights if w.grad is not None)
             if bad:
                 raise NumericalError(f"training step {k}: {bad} gradient entries are not finite; lower the learning rate")
+            if self.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(weights, self.gradient_clip)
             optimiser.step()
+            if after is not None:
+                after(k)
             if self.records(k):
                 history["step"].append(k)
                 history["loss"].append(float(loss.detach()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from discrepancy.networks.diffusion_net import DiffusionNet, DiffusionNetModule, SpectralBasis
 from discrepancy.networks.mlp import MLP
+from discrepancy.networks.unet import ConditionalUNet, UNet
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ConditionalUNet", "DiffusionNet", "DiffusionNetModule", "SpectralBasis", "UNet"]
