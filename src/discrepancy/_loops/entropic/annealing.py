@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart, copied
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.entropic.newton import CALM, EVALUATIONS, LN2, PRODUCTS, STUCK, newton, sweeps
@@ -24,8 +25,8 @@ def anneal(system, a, b, epsilon, first, factor, goal, steps, shift, budget, g, 
     """
     m = b.size
     log_b, inverse_a = np.log2(b), 1.0 / a
-    h, columns = np.empty(m), np.empty(m)
-    before, at = g.copy(), -1.0
+    h, columns = apart(m), apart(m)
+    before, at = copied(g), -1.0
     level = max(first, epsilon)
     while True:
         last = level <= epsilon
@@ -101,8 +102,8 @@ def solve_range(cost, a, b, epsilon, mean, first, warm, factor, goal, budget, st
     in finer levels.
     """
     n, m = cost.shape[1], cost.shape[2]
-    plan = np.empty(n * m)
-    ground = np.empty(n * m)
+    plan = apart(n * m)
+    ground = apart(n * m)
     rows, columns = np.empty(n, np.int64), np.empty(m, np.int64)
     own = np.zeros(5, np.int64)
     for k in range(start, stop):
@@ -121,7 +122,8 @@ def solve_range(cost, a, b, epsilon, mean, first, warm, factor, goal, budget, st
                 dense[i, j] = cost[k, rows[i], columns[j]]
         system = Dense(dense, plan[: p * q].reshape((p, q)))
         left, right = a[k][rows[:p]], b[k][columns[:q]]
-        levels, potential = np.empty(p), np.zeros(q)
+        levels, potential = apart(p), apart(q)
+        potential[:] = 0.0
         own[:] = 0
         scale = 1.0 / (epsilon[k] * LN2)
         error = np.inf

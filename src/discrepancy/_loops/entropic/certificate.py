@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.exponential import exp2_double
@@ -16,7 +15,7 @@ def plan_sums(cost, scale, u, h, a, rows, columns, lowered):
     """With P_ij = 2^(u_i + h_j - scale C_ij): writes row sums (n,), column sums (m,) and the column sums `lowered` (m,) after
     rows above their weight a were scaled down to it; returns <P, C>. One pass, n m exponentials."""
     n, m = cost.shape
-    share = np.empty(m)
+    share = apart(m)
     columns[:] = 0.0
     lowered[:] = 0.0
     total = 0.0

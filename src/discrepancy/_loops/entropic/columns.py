@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.exponential import exp2_double
@@ -18,7 +19,9 @@ def column_soft_minimum(cost, rows, scale, u, out):
     rows and u (k,). Two passes over those rows, the first for the largest exponents.
     """
     m = cost.shape[1]
-    top, mass = np.full(m, -1e300), np.zeros(m)
+    top, mass = apart(m), apart(m)
+    top[:] = -1e300
+    mass[:] = 0.0
     for k in range(rows.size):
         row, base = cost[rows[k]], u[k]
         for j in range(m):

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from discrepancy._loops.apart import apart, apart_like, copied
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.entropic.systems import normal_product, square_sums
@@ -19,17 +18,17 @@ def newton_direction(system, inverse_a, columns, residual, shift, floor, enough,
     of products, at most `limit`. P's precision is that of inverse_a.
     """
     m = residual.size
-    inner = np.empty(m, inverse_a.dtype)
+    inner = apart_like(m, inverse_a)
     square_sums(system, inverse_a, inner)
-    precondition = np.empty(m)
+    precondition = apart(m)
     for j in range(m):
         d = columns[j] * (1.0 + shift)
         d = max(d - inner[j], floor * columns[j])
         precondition[j] = 1.0 / d if d > 1e-300 else 0.0
-    left = residual.copy()
-    p = np.empty(m)
-    probe = np.empty(m, inverse_a.dtype)
-    image = np.empty(m, inverse_a.dtype)
+    left = copied(residual)
+    p = apart(m)
+    probe = apart_like(m, inverse_a)
+    image = apart_like(m, inverse_a)
     rz = 0.0
     for j in range(m):
         x[j] = 0.0

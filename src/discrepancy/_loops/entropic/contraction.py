@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.exponential import exp2_double
@@ -19,7 +18,7 @@ def contract_range(cost, scale, u, h, x, y, both, start, stop, left, right):
     (B, d, m) with its coordinates in rows. n m exponentials and n m d steps a problem.
     """
     n, d, m = x.shape[1], x.shape[2], y.shape[2]
-    share = np.empty(m)
+    share = apart(m)
     for k in range(start, stop):
         if both:
             right[k, :, :] = 0.0

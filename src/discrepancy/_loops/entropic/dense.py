@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.exponential import exp2_double
@@ -23,7 +24,7 @@ def evaluate_dense(cost, plan, scale, h, a, columns, levels):
     Exponents and sums are in double precision whatever the plan's. n m exponentials.
     """
     n, m = cost.shape
-    share = np.empty(m)
+    share = apart(m)
     columns[:] = 0.0
     total = 0.0
     for i in range(n):

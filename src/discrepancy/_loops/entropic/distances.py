@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 
@@ -15,7 +14,7 @@ def squared_distances(x, y, out):
     """Writes |x_i - y_j|^2 (n, m) for x (n, d) and y (d, m), coordinates of y in rows, by direct differences; n m d steps."""
     n, d = x.shape
     m = y.shape[1]
-    row = np.empty(m)
+    row = apart(m)
     for i in range(n):
         row[:] = 0.0
         for k in range(d):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart, copied
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.arithmetic import FAST
 from discrepancy._loops.entropic.conjugate_gradients import newton_direction
@@ -101,8 +102,8 @@ def newton(system, scale, h, a, b, inverse_a, goal, steps, shift, floor, travel,
     since a weak link between two parts may carry e^k times too much mass, of which a full step removes one factor e.
     """
     m = h.size
-    x, residual = np.empty(m), np.empty(m)
-    tried, begun = np.empty(m), h.copy()
+    x, residual = apart(m), apart(m)
+    tried, begun = apart(m), copied(h)
     error = _distance(b, columns)
     stalls = 0
     value = 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart, apart_like, copied
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic.annealing import soft_minimum
 from discrepancy._loops.entropic.arithmetic import FAST
@@ -21,7 +22,7 @@ from discrepancy._loops.exponential import exp2_double
 def evaluate_symmetric(cost, plan, scale, F, sums):
     """Writes the upper triangle of the plan, diagonal included, and its row sums (n,). n^2 / 2 exponentials."""
     n = F.size
-    share = np.empty(n)
+    share = apart(n)
     sums[:] = 0.0
     for i in range(n):
         # Views that start at the diagonal: an index from zero is what the compiler vectorises.
@@ -57,8 +58,8 @@ def product_symmetric(plan, p, out):
 def _direction(plan, sums, residual, enough, limit, x):
     """Conjugate gradients on (diag(P 1) + P) x = residual, preconditioned by the diagonal; returns the number of products."""
     n = residual.size
-    left, p = residual.copy(), np.empty(n)
-    probe, image = np.empty(n, plan.dtype), np.empty(n, plan.dtype)
+    left, p = copied(residual), apart(n)
+    probe, image = apart_like(n, plan), apart_like(n, plan)
     rz = 0.0
     for i in range(n):
         x[i] = 0.0
@@ -100,8 +101,8 @@ def balance_symmetric(cost, plan, a, epsilon, goal, budget, f, tally):
     n = a.size
     scale = 1.0 / (epsilon * LN2)
     log_a = np.log2(a)
-    F, best = np.empty(n), np.empty(n)
-    sums, kept, x, residual = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    F, best = apart(n), apart(n)
+    sums, kept, x, residual = apart(n), apart(n), apart(n), apart(n)
     for i in range(n):
         F[i] = 0.5 * (log_a[i] + scale * cost[i, i])
     stepped, failures, previous = False, 0, 0.0
@@ -151,7 +152,7 @@ def solve_symmetric_range(cost, a, epsilon, goal, budget, start, stop, f, errors
     Points of weight zero are left out, and given their soft-minimum at the end.
     """
     n = cost.shape[1]
-    plan, ground = np.empty(n * n), np.empty(n * n)
+    plan, ground = apart(n * n), apart(n * n)
     rows = np.empty(n, np.int64)
     own = np.zeros(5, np.int64)
     for k in range(start, stop):
@@ -165,7 +166,7 @@ def solve_symmetric_range(cost, a, epsilon, goal, budget, start, stop, f, errors
             for j in range(i, p):
                 dense[i, j] = cost[k, rows[i], rows[j]]
         own[:] = 0
-        found = np.empty(p)
+        found = apart(p)
         errors[k] = balance_symmetric(dense, plan[: p * p].reshape((p, p)), a[k][rows[:p]], epsilon[k], goal, budget, found, own)
         f[k, :] = 0.0
         for i in range(p):

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.blocks import gather, heavy_columns, no_columns, scatter_add
 from discrepancy._loops.entropic_points.exponents import FAST
@@ -65,7 +66,7 @@ def contraction(ground, rows, first, last, columns, v, tops, cut, given, u, grad
     near = no_columns(columns, tops)
     d, m = columns.transposed.shape
     factor = 2.0 if ground.metric == SQUARED else 1.0
-    buffer, squares, ones, moved = np.empty(m), np.empty(m), np.ones(m), np.empty((d, m))
+    buffer, squares, ones, moved = apart(m), apart(m), np.ones(m), np.empty((d, m))
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
         size = gather(columns, v, near, count, squares)

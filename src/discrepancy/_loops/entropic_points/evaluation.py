@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.blocks import near_columns, no_columns, scatter_add
 from discrepancy._loops.entropic_points.exponents import FAST, exponents
@@ -44,8 +43,10 @@ def soft_minima(ground, rows, first, last, columns, v, tops, cut, given, weights
     """
     near = no_columns(columns, tops)
     m, summed = columns.starts[-1], sums.size > 0
-    buffer = np.empty(m)
-    near_sums, near_squares = np.zeros(m), np.zeros(m)
+    buffer = apart(m)
+    near_sums, near_squares = apart(m), apart(m)
+    near_sums[:] = 0.0
+    near_squares[:] = 0.0
     pairs, worst = 0, 0.0
     for block in range(first, last):
         count, missed = near_columns(ground, rows, block, columns, v, tops, cut, given, near, buffer)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.blocks import gather, heavy_columns, no_columns, scatter_add
 from discrepancy._loops.entropic_points.exponents import FAST, exponents
@@ -64,7 +65,7 @@ def normal_product(ground, rows, first, last, columns, v, tops, cut, given, u, i
     """
     near = no_columns(columns, tops)
     m = columns.starts[-1]
-    buffer, near_p, near_out = np.empty(m), np.empty(m), np.empty(m)
+    buffer, near_p, near_out = apart(m), apart(m), apart(m)
     pairs = 0
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
@@ -87,7 +88,7 @@ def marginals(ground, rows, first, last, columns, v, tops, cut, given, u, weight
     visited pair."""
     near = no_columns(columns, tops)
     m = columns.starts[-1]
-    buffer, near_sums, near_scaled = np.empty(m), np.empty(m), np.empty(m)
+    buffer, near_sums, near_scaled = apart(m), apart(m), apart(m)
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
         size = gather(columns, v, near, count, near.v)
@@ -107,7 +108,7 @@ def marginals(ground, rows, first, last, columns, v, tops, cut, given, u, weight
 def row_products(ground, rows, first, last, columns, v, tops, cut, given, u, p, out):
     """out[i, k] = sum_j P_ij p[k, j] for p (width, m), over the rows of blocks first to last - 1."""
     near = no_columns(columns, tops)
-    buffer, near_p = np.empty(columns.starts[-1]), np.empty(p.shape)
+    buffer, near_p = apart(columns.starts[-1]), np.empty(p.shape)
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
         size = 0
@@ -130,7 +131,7 @@ def group_sums(ground, rows, first, last, columns, v, tops, cut, given, u, group
     """out[i - start, k] = the sum of P_ij over the columns of group k, groups (m,); start is the first row of block `first`."""
     near = no_columns(columns, tops)
     m, start = columns.starts[-1], rows.starts[first]
-    buffer, ones, near_groups = np.empty(m), np.ones(m), np.empty(m, np.int64)
+    buffer, ones, near_groups = apart(m), np.ones(m), np.empty(m, np.int64)
     for block in range(first, last):
         count = heavy_columns(ground, rows, block, columns, v, tops, u, cut, near)
         size = gather(columns, groups, near, count, near_groups)

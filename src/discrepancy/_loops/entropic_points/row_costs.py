@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.exponents import FAST, exponents
 
@@ -13,7 +14,7 @@ from discrepancy._loops.entropic_points.exponents import FAST, exponents
 @compiled(fastmath=FAST)
 def row_costs(ground, rows, first, last, columns, given, weights, out):
     """out[i] = -scale sum_j weights_j c(x_i, y_j) for the rows of blocks first to last - 1; O(d) a pair, memory O(m)."""
-    buffer, zeros = np.empty(columns.starts[-1]), np.zeros(columns.starts[-1])
+    buffer, zeros = apart(columns.starts[-1]), np.zeros(columns.starts[-1])
     for i in range(rows.starts[first], rows.starts[last]):
         exponents(ground, rows.points, i, columns.transposed, zeros, columns.starts[-1], given, buffer)
         total = 0.0

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from discrepancy._loops.apart import apart
 from discrepancy._loops.compiled import compiled
 from discrepancy._loops.entropic_points.blocks import gather, heavy_columns, no_columns
 from discrepancy._loops.entropic_points.products import plan_row
@@ -33,7 +34,7 @@ def sparse_rows(ground, rows, first, last, columns, v, tops, cut, given, u, thre
     starts[r] to starts[r + 1]. Returns how many there are, or -1 where there is no room for them."""
     near = no_columns(columns, tops)
     m = columns.starts[-1]
-    buffer, ones, places, near_places = np.empty(m), np.ones(m), np.arange(m), np.empty(m, np.int64)
+    buffer, ones, places, near_places = apart(m), np.ones(m), np.arange(m), np.empty(m, np.int64)
     at, row = 0, 0
     starts[0] = 0
     for block in range(first, last):

@@ -46,6 +46,7 @@ def _together(
     problem: MatrixProblem, found: Potentials, epsilon: Tensor, x: Tensor, y: Tensor, both: bool
 ) -> tuple[Tensor, Tensor]:
     """Small problems, a range of them a thread."""
+    from discrepancy._loops.apart import zeros_apart
     from discrepancy._loops.entropic.contraction import contract_range
     from discrepancy._loops.entropic.newton import LN2
     from discrepancy._loops.threads import in_parallel, ranges
@@ -53,7 +54,7 @@ def _together(
     scale = 1 / (epsilon.double() * LN2)
     u = (found.f * scale[:, None] + problem.log_a / LN2).numpy()
     h = (found.g * scale[:, None] + problem.log_b / LN2).numpy()
-    left, right = np.empty(x.shape), np.zeros((*y.shape[:-2], y.shape[-1], y.shape[-2]))
+    left, right = np.empty(x.shape), zeros_apart(*y.shape[:-2], y.shape[-1], y.shape[-2])
     arrays = (problem.cost.numpy(), scale.numpy(), u, h, x.numpy(), y.mT.contiguous().numpy())
     in_parallel(lambda part: contract_range(*arrays, both, *part, left, right), ranges(len(x), 8))
     return torch.from_numpy(left), torch.from_numpy(right).mT

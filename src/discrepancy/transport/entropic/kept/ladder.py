@@ -65,12 +65,13 @@ class Ladder:
 
     def __post_init__(self) -> None:
         """Allocate what all levels share: 4 bytes a pair for the plan, and room for its sparse form, touched when used."""
+        from discrepancy._loops.apart import zeros_apart
         from discrepancy._loops.entropic.systems import Dense
 
         n, m = self.cost.shape
         self.log_b = np.log2(self.b)
-        self.levels, self.columns = np.empty(n), np.empty(m)
-        self.dense = Dense(self.cost, np.empty((n, m), np.float32))
+        self.levels, self.columns = zeros_apart(n), zeros_apart(m)
+        self.dense = Dense(self.cost, zeros_apart(n, m, dtype=np.float32))
         self.inverse_a = 1 / self.a
         self.inverse_a_single = self.inverse_a.astype(np.float32)
         self.tally = np.zeros(5, np.int64)

@@ -127,14 +127,15 @@ def _one(cost, a, b, epsilon, mean, goal, limit, factor, forbids, start, f, g) -
 
 def _one_symmetric(cost, a, epsilon, goal, limit, f, error) -> int:
     """One symmetric problem over the points that have weight; the passes it took."""
+    from discrepancy._loops.apart import zeros_apart
     from discrepancy._loops.entropic.annealing import soft_minimum
     from discrepancy._loops.entropic.newton import LN2
     from discrepancy._loops.entropic.symmetric import balance_symmetric
 
     rows = np.flatnonzero(a > 0)
     part = cost if rows.size == a.size else np.ascontiguousarray(cost[np.ix_(rows, rows)])
-    found, tally = np.empty(rows.size), np.zeros(5, np.int64)
-    plan = np.empty(part.shape, np.float32)
+    found, tally = zeros_apart(rows.size), np.zeros(5, np.int64)
+    plan = zeros_apart(*part.shape, dtype=np.float32)
     error[0] = balance_symmetric(part, plan, a[rows], epsilon, goal, limit, found, tally)
     f[:] = 0
     f[rows] = found
