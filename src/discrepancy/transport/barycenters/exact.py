@@ -46,7 +46,7 @@ def weights_and_plans(tables: list[np.ndarray], masses: list[np.ndarray], share:
     from scipy.optimize import linprog
     from scipy.sparse import coo_array
 
-    n, live = len(tables[0]), np.flatnonzero(share > 0)
+    n, live = len(tables[0]), [int(k) for k in np.flatnonzero(share > 0)]
     scale = max([float(np.abs(tables[k]).max()) for k in live]) or 1.0
     kept = {k: np.flatnonzero(masses[k] > 0) for k in live}
     rows, columns, values, right, objective = [], [], [], [], []
@@ -55,7 +55,7 @@ def weights_and_plans(tables: list[np.ndarray], masses: list[np.ndarray], share:
     for k in live:
         width = len(kept[k])
         index = unknown + np.arange(n * width).reshape(n, width)
-        places[int(k)] = (unknown, equation)
+        places[k] = (unknown, equation)
         rows += [np.repeat(equation + np.arange(n), width), equation + np.arange(n), np.tile(equation + n + np.arange(width), n)]
         columns += [index.ravel(), np.arange(n), index.ravel()]
         values += [np.ones(n * width), -np.ones(n), np.ones(n * width)]

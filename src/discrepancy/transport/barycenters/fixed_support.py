@@ -29,6 +29,7 @@ from discrepancy.transport.first_order import first_order_only
 
 # Bytes that the kernel of a support that is no grid may take.
 _MEMORY = 1 << 30
+_DEBIASED_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,8 +38,8 @@ class FixedSupportBarycenter(Result):
 
     `weights` (..., n), or (..., *shape) on a grid, sum to one; `value` (...) is the objective sum_k w_k T_k and `terms` (..., K)
     the T_k, in units of the cost (debiased: Sinkhorn divergences; entropic: with the entropy against 1 x b_k, hence of any
-    sign); `marginal_error` the L1 error of the plans' marginals, averaged under w; `dual_gap` primal minus dual where the
-    problem is linear, else None; `iterations`, `epsilon` (0 when exact), `outcome`. `.plan(k)` is the plan (..., n, m) from the
+    sign); `marginal_error` the L1 error of the plans' marginals, averaged under w; `dual_gap` by how much another a could lie
+    below `value` at most (None for the entropic one, where the marginal error says it); `iterations`, `epsilon` (0 when exact), `outcome`. `.plan(k)` is the plan (..., n, m) from the
     barycenter to measure k. `value` is differentiable in the measures and in w; `weights` are not.
     """
 
@@ -99,9 +100,10 @@ def fixed_support_barycenter(
         answer = exact(_whole(tables), masses, shares, chosen.max_unknowns)
     else:
         epsilon = _epsilon(chosen, tables, masses, shares, shape, same=costs is None)
-        tolerance = default_tolerance(b.dtype) if chosen.tolerance is None else chosen.tolerance
         kernel = GibbsKernel.of(tables, epsilon)
         debiased = isinstance(chosen, DebiasedBarycenter)
+        usual = _DEBIASED_TOLERANCE if debiased else default_tolerance(b.dtype)
+        tolerance = usual if chosen.tolerance is None else chosen.tolerance
         answer = entropic(kernel, masses, shares, debiased=debiased, tolerance=tolerance, limit=chosen.max_iterations)
     answer.outcome.warn("fixed_support_barycenter")
     return _result(answer, b, share, batch, tuple(t.shape[0] for t in tables), epsilon)

@@ -26,16 +26,16 @@ class GibbsKernel:
     `transposed`. Work of a row: n m for a matrix, n^(1 + 1/axes) for a grid.
     """
 
-    costs: tuple[Tensor, ...]
+    costs: list[Tensor]
     epsilon: float
-    factors: tuple[Tensor, ...]
+    factors: list[Tensor]
 
     @classmethod
     def of(cls, costs: Sequence[Tensor], epsilon: float) -> GibbsKernel:
         """From the costs of each axis, (n_k, m_k) in float64."""
         factors = [torch.exp(-c / epsilon) for c in costs]
-        kept = tuple(torch.where(k > _DROPPED, k, torch.zeros_like(k)) for k in factors)
-        return cls(tuple(costs), float(epsilon), kept)
+        kept = [torch.where(k > _DROPPED, k, torch.zeros_like(k)) for k in factors]
+        return cls(list(costs), float(epsilon), kept)
 
     @property
     def left(self) -> tuple[int, ...]:
@@ -96,7 +96,7 @@ class GibbsKernel:
             logs = np.empty((len(lines), len(table)))
 
             def work(part: tuple[int, int], given: tuple[np.ndarray, ...] = (lines, table), out: np.ndarray = logs) -> None:
-                line_soft_minima(*given, scale, *part, out)
+                line_soft_minima(given[0], given[1], scale, part[0], part[1], out)
 
             in_parallel(work, ranges(len(lines), 4))
             values = np.moveaxis(logs.reshape(*values.shape[:-1], len(table)), -1, 1)

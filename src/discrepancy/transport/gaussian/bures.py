@@ -70,8 +70,15 @@ def _inverse(size: Tensor, width: int) -> Tensor:
 
 
 def map_matrix(source: Tensor, target: Tensor) -> Tensor:
-    """The matrix T (..., d, d) that sends N(0, source) to N(0, target), symmetric positive semidefinite."""
-    W = map_factor(factor(source), factor(target))
+    """The matrix T (..., d, d) that sends N(0, source) to N(0, target), symmetric positive semidefinite.
+
+    Zero where the source's variance is rounding of its largest one: of a zero eigenvalue 1e-17 is left, whose root 3e-9 would
+    pass for a direction with mass and be divided by.
+    """
+    A = factor(source)
+    size = A.square().sum(-2)
+    rounding = size.amax(-1, keepdim=True) * (source.shape[-1] * torch.finfo(source.dtype).eps)
+    W = map_factor(torch.where((size > rounding)[..., None, :], A, torch.zeros_like(A)), factor(target))
     return W @ W.mT
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from discrepancy._kinds import Discrepancy
-from discrepancy._validate import at_least, generator_or_default, sample, sample_pair
+from discrepancy._validate import at_least, generator_or_default, sample
 from discrepancy.costs import Cost, Sphere, SquaredEuclidean, as_cost
 from discrepancy.learning import Training
 from discrepancy.networks import MLP
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
+from discrepancy.transport.maps.estimator import MapEstimator
 from discrepancy.transport.monge_gap import MongeGap, mapped
 
 # In training the gradient's error, of the order of the marginal error, is far below the noise of a mini-batch.
@@ -56,7 +56,7 @@ class MapNetwork(nn.Module):
 
 
 @dataclass
-class NeuralMap:
+class NeuralMap(MapEstimator):
     """A transport map T for a chosen cost, learned from samples of source and target: min_T  Delta(T # source, target) +
     gap_weight M(T).
 
@@ -97,13 +97,9 @@ class NeuralMap:
     random_state: int | None = None
     references: ClassVar[tuple[str, ...]] = ("uscidda-cuturi-2023",)
 
-    def __post_init__(self) -> None:
-        """Check the options."""
-        self._check()
-
     def _check(self) -> None:
         at_least(self.gap_weight, 0, "gap_weight")
-        self.cost = as_cost(self.cost)
+        as_cost(self.cost)
         if not isinstance(self.fitting, Discrepancy):
             raise TypeError(f"fitting must be a Discrepancy such as SinkhornDivergence(), got {self.fitting!r}")
         for name, least in (("steps", 1), ("batch_size", 2), ("warm_up", 0)):
@@ -114,36 +110,20 @@ class NeuralMap:
             raise TypeError(f"network must be an MLP, a module or a function (inputs, outputs) -> module, got {self.network!r}")
         MongeGap(self.cost, self.epsilon)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The options by name, as scikit-learn asks for them."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def set_params(self, **options: Any) -> NeuralMap:
-        """Change options by name; ValueError for a name that is none."""
-        known = {f.name for f in fields(self)}
-        for name, value in options.items():
-            if name not in known:
-                raise ValueError(f"NeuralMap has no option {name!r}; it has {', '.join(sorted(known))}")
-            setattr(self, name, value)
-        self._check()
-        return self
-
     def fit(self, X: Any, Y: Any, *, reference: Any = None, generator: torch.Generator | None = None) -> NeuralMap:
         """Learn the map from source X (n, d) to target Y (m, d); `reference` (k, d): where the gap is taken, X if omitted."""
-        pair = sample_pair(X, Y)
-        if pair.batch:
-            raise ValueError(f"fit takes one pair of samples of shape (n, d), got a batch of shape {tuple(pair.batch)}")
-        x, y = pair.x.detach(), pair.y.detach()
+        pair = self._one_pair(X, Y)
+        x, y, cost = pair.x, pair.y, as_cost(self.cost)
         z = x if reference is None else sample(reference, "reference", like=x).to(x.dtype).detach()
         if z.ndim != 2 or z.shape[-1] != x.shape[-1]:
             raise ValueError(f"reference must be points with {x.shape[-1]} features, got shape {tuple(z.shape)}")
         for points, name in ((x, "X"), (y, "Y"), (z, "reference")):
-            self.cost.check(points, name)
+            cost.check(points, name)
         if generator is None and self.random_state is not None:
             generator = torch.Generator().manual_seed(self.random_state)
         source = generator_or_default(generator)
         module = self._module(x, y, source)
-        gap = MongeGap(self.cost, self._epsilon(x, y), self.debias, SemiDualNewton(tolerance=_TRAINING_TOLERANCE))
+        gap = MongeGap(cost, self._epsilon(cost, x, y), self.debias, SemiDualNewton(tolerance=_TRAINING_TOLERANCE))
         training = Training(steps=self.steps, learning_rate=self.learning_rate)
 
         def batch(points: Tensor) -> Tensor:
@@ -173,11 +153,11 @@ class NeuralMap:
         self.module_ = module.eval()
         return self
 
-    def _epsilon(self, x: Tensor, y: Tensor) -> float:
+    def _epsilon(self, cost: Cost, x: Tensor, y: Tensor) -> float:
         """The gap's epsilon, fixed for the whole fit."""
         if not isinstance(self.epsilon, RelativeEpsilon):
             return float(self.epsilon)
-        within = [self.cost.matrix(t[:_SUBSAMPLE], t[:_SUBSAMPLE]).mean() for t in (x, y)]
+        within = [cost.matrix(t[:_SUBSAMPLE], t[:_SUBSAMPLE]).mean() for t in (x, y)]
         return float(self.epsilon.fraction * (within[0] + within[1]) / 2) or 1.0
 
     def _module(self, x: Tensor, y: Tensor, generator: torch.Generator) -> nn.Module:
@@ -188,21 +168,7 @@ class NeuralMap:
             net: nn.Module = self.network.build(d, d, generator=generator, dtype=x.dtype)
         else:
             net = self.network(d, d)
-        return MapNetwork(net, x, y, residual=self.residual, sphere=isinstance(self.cost, Sphere)).to(x.device)
-
-    def transform(self, X: Any) -> Any:
-        """The map at X (n, d): a tensor for a tensor, else an array. Raises AttributeError before `fit`."""
-        if not hasattr(self, "module_"):
-            raise AttributeError("this NeuralMap is not fitted: call fit(X, Y) first")
-        points = sample(X, "X")
-        parameter = next(self.module_.parameters(), points)
-        with torch.no_grad():
-            image = mapped(self.module_, points.to(parameter.dtype)).to(points.dtype)
-        return image if isinstance(X, Tensor) else np.asarray(image.cpu())
-
-    def fit_transform(self, X: Any, Y: Any, **options: Any) -> Any:
-        """fit(X, Y), then transform(X)."""
-        return self.fit(X, Y, **options).transform(X)
+        return MapNetwork(net, x, y, residual=self.residual, sphere=isinstance(as_cost(self.cost), Sphere)).to(x.device)
 
 
 __all__ = ["MapNetwork", "NeuralMap"]
