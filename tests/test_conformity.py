@@ -21,6 +21,7 @@ from discrepancy.transport import (
     OptimalTransport,
     SinkhornDivergence,
     SlicedWasserstein,
+    SobolevDistance,
     TotalVariationPenalty,
     UnbalancedSinkhorn,
     UnbalancedSinkhornDivergence,
@@ -58,6 +59,8 @@ def _cases() -> list[Case]:
         # Gradients that hold the coefficient fixed are not those of the value: the suite sees the other kind.
         SlicedWasserstein(1.5, control_variate=LowerBound(detach_gamma=False)),
         SlicedWasserstein(control_variate=BothBounds(detach_gamma=False, cross_fit=True)),
+        SobolevDistance(math.inf),
+        SobolevDistance(3.0, k=4),
         SinkhornDivergence(0.5, Euclidean()),
         SinkhornDivergence(cost=Manhattan()),
         UnbalancedSinkhorn(penalty=(Balanced(), TotalVariationPenalty(3.0))),

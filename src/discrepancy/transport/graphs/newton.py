@@ -89,8 +89,14 @@ def least_flow(network: Network, sigma: np.ndarray, p: float, *, tolerance: floa
         order = r if by_slopes else r / (r - 1)
         best = _Best(*bounds(network, sigma, best.potential, best.flow, order), best.potential, best.flow)
         goal = tolerance if stage == stages else _STAGE_GAP
-        stalled = 0
-        while best.gap() > goal and done < max_iterations and stalled < _PATIENCE:
+        # A gap of 1e-10 leaves 1e-5 in the potential, which is the gradient: the last stage takes steps beyond it, each of which
+        # squares what is left.
+        stalled, beyond = 0, 2 if stage == stages else 0
+        while done < max_iterations and stalled < _PATIENCE:
+            if best.gap() <= goal:
+                if beyond == 0:
+                    break
+                beyond -= 1
             before = best.gap()
             if by_slopes:
                 moved, delivering = _slope_step(network, sigma, potential, best.flow, r)
@@ -102,7 +108,7 @@ def least_flow(network: Network, sigma: np.ndarray, p: float, *, tolerance: floa
                 flow = restore(flow)
                 best.meet(*bounds(network, sigma, pulling, flow, order), pulling, flow)
             done += 1
-            stalled = stalled + 1 if best.gap() > 0.999 * before else 0
+            stalled = stalled + 1 if best.gap() > max(0.999 * before, goal) else 0
     rung = f"Newton on the {'slopes' if by_slopes else 'flows'}"
     return Flow(best.potential, best.flow, done, best.gap() <= tolerance, rung)
 
