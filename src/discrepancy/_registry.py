@@ -21,6 +21,7 @@ _BUILT_IN: dict[str, str] = {
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
     "energy-sliced-wasserstein": "discrepancy.transport:EnergySlicedWasserstein",
+    "von-mises-fisher-sliced": "discrepancy.transport:VonMisesFisherSliced",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
     "sobolev-distance": "discrepancy.transport:SobolevDistance",
     "orlicz-wasserstein": "discrepancy.transport:OrliczWasserstein",

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from discrepancy.directions import Orthogonal, Uniform
 from discrepancy.transport import BothBounds, CustomControl, LowerBound, SlicedWasserstein, UpperBound, Wasserstein
-from discrepancy.transport.sliced import _DirectionCosts
+from discrepancy.transport.projections import direction_costs
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -65,8 +65,8 @@ def test_grouping_of_directions_changes_nothing(monkeypatch) -> None:
     D = SlicedWasserstein(2, Uniform(23))
     whole = D(x, y, generator=seeded())
     (gradient,) = torch.autograd.grad(whole, x)
-    monkeypatch.setattr("discrepancy.transport.sliced._GROUP", 120)
-    monkeypatch.setattr("discrepancy.transport.sliced._SMALLEST_GROUP", 1)
+    monkeypatch.setattr("discrepancy.transport.projections.GROUP", 120)
+    monkeypatch.setattr("discrepancy.transport.projections.SMALLEST_GROUP", 1)
     parts = D(x, y, generator=seeded())
     (again,) = torch.autograd.grad(parts, x)
     assert float(parts.detach()) == pytest.approx(float(whole.detach()), rel=1e-14)
@@ -79,9 +79,9 @@ def test_unequal_weights_of_directions_are_differentiated() -> None:
     a, b = torch.full((1, 8), 1 / 8, dtype=torch.float64), torch.full((1, 6), 1 / 6, dtype=torch.float64)
     theta = Uniform(5).draw(3, seeded())
     weights = torch.tensor([[1.0, -2.0, 0.0, 3.0, 0.5]], dtype=torch.float64)
-    (got,) = torch.autograd.grad((_DirectionCosts.apply(x, y, a, b, theta, 2, True, True) * weights).sum(), x)
+    (got,) = torch.autograd.grad((direction_costs(x, y, a, b, theta, 2, equal_a=True, equal_b=True) * weights).sum(), x)
     want = sum(
-        w * torch.autograd.grad(_DirectionCosts.apply(x, y, a, b, theta[k : k + 1], 2, True, True).sum(), x)[0]
+        w * torch.autograd.grad(direction_costs(x, y, a, b, theta[k : k + 1], 2, equal_a=True, equal_b=True).sum(), x)[0]
         for k, w in enumerate(weights[0])
     )
     torch.testing.assert_close(got, want)
@@ -228,3 +228,21 @@ def test_a_million_points_within_the_memory_promised() -> None:
     SlicedWasserstein(2, Uniform(8))(x, y, generator=seeded()).backward()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
     assert grown < 0.2, f"four times the directions took {grown:.2f} GiB more"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_direction_costs_are_differentiable_in_the_directions(own) -> None:
+    """Against finite differences, for directions shared by the batch and for each pair its own, weighted unequally."""
+    x, y = cloud(18, 3).reshape(2, 9, 3), 1.5 * cloud(14, 3, 1).reshape(2, 7, 3) + 0.3
+    a, b = torch.full((2, 9), 1 / 9, dtype=torch.float64), cloud(14, 1, 2).abs().reshape(2, 7)
+    b = b / b.sum(-1, keepdim=True)
+    theta = cloud(10, 3, 4).reshape(2, 5, 3) if own else cloud(5, 3, 4)
+    weights = torch.tensor([[1.0, -2.0, 0.0, 3.0, 0.5], [2.0, 1.0, 1.0, 0.0, -1.0]], dtype=torch.float64)
+
+    def total(x: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        return (direction_costs(x, y, a, b, theta, 2, equal_a=True) * weights).sum()
+
+    assert torch.autograd.gradcheck(total, (x.requires_grad_(), theta.requires_grad_()), eps=1e-6, atol=1e-7)
+    (first,) = torch.autograd.grad(total(x, theta), theta, create_graph=True)
+    with pytest.raises(RuntimeError, match="first derivatives"):
+        first.sum().backward()

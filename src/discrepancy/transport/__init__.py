@@ -66,6 +66,7 @@ from discrepancy.transport.unbalanced.newton import UnbalancedNewton
 from discrepancy.transport.unbalanced.penalties import Balanced, KLPenalty, MarginalPenalty, TotalVariationPenalty
 from discrepancy.transport.unbalanced.result import UnbalancedResult
 from discrepancy.transport.unbalanced.sinkhorn import UnbalancedSinkhorn
+from discrepancy.transport.von_mises_sliced import VonMisesFisherSliced, VonMisesFisherSlicedEstimate
 from discrepancy.transport.wasserstein import Wasserstein
 
 __all__ = [
@@ -139,6 +140,8 @@ __all__ = [
     "UnbalancedSinkhorn",
     "UnbalancedSinkhornDivergence",
     "UpperBound",
+    "VonMisesFisherSliced",
+    "VonMisesFisherSlicedEstimate",
     "Wasserstein",
     "barycenter",
     "bures_barycenter",

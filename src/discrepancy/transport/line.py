@@ -15,7 +15,7 @@ from torch import Tensor
 
 from discrepancy.transport.first_order import first_order_only
 
-_ADVICE = "sorted transport is piecewise smooth and only its first derivatives are given; for second ones take Sinkhorn"
+ADVICE = "sorted transport is piecewise smooth and only its first derivatives are given; for second ones take Sinkhorn"
 # From this length on a float64 row is ordered faster by torch, which moves values with their indices, than by NumPy's argsort
 # and a gather that misses the cache.
 _LONG = 1 << 18
@@ -191,7 +191,7 @@ class _LineCost(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):  # type: ignore[override]
         out = [
-            first_order_only((grad.detach()[:, None] * s).to(s.dtype), _ADVICE, grad, *ctx.saved_tensors)
+            first_order_only((grad.detach()[:, None] * s).to(s.dtype), ADVICE, grad, *ctx.saved_tensors)
             if s is not None and need
             else None
             for s, need in zip(ctx.slopes, ctx.needs_input_grad[:4], strict=True)
@@ -205,4 +205,4 @@ def line_cost(u: Tensor, v: Tensor, a: Tensor, b: Tensor, p: float, *, equal_a: 
     return _LineCost.apply(u, v, a, b, p, equal_a, equal_b)  # type: ignore[return-value]
 
 
-__all__ = ["LineCosts", "line_cost", "line_costs", "sorted_costs"]
+__all__ = ["ADVICE", "LineCosts", "line_cost", "line_costs", "sorted_costs"]

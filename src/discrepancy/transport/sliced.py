@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,91 +15,10 @@ from discrepancy._validate import SamplePair, sample
 from discrepancy.control_variates import control_variate_mean, control_variate_value
 from discrepancy.directions import Directions, Uniform
 from discrepancy.linalg import root
-from discrepancy.transport.line import line_costs
 from discrepancy.transport.pooled_line import PooledLines
+from discrepancy.transport.projections import GROUP, direction_costs
 from discrepancy.transport.sliced_controls import Controls, ControlVariate
 from discrepancy.transport.wasserstein import check_order
-
-# Projections of one group of directions stay in the processor's cache: measured best near ten directions of 1e5 points.
-_GROUP = 2_000_000
-_SMALLEST_GROUP = 4
-
-
-def _groups(theta: Tensor, batch: int, points: int) -> Iterator[tuple[slice, Tensor]]:
-    # A group of a few at least: each reads all points once, which is what a single projection costs in a large sample.
-    size = max(_SMALLEST_GROUP, _GROUP // max(1, batch * points))
-    for start in range(0, theta.shape[0], size):
-        part = slice(start, min(start + size, theta.shape[0]))
-        yield part, theta[part]
-
-
-def _pass(
-    x: Tensor,
-    y: Tensor,
-    a: Tensor | None,
-    b: Tensor | None,
-    theta: Tensor,
-    p: float,
-    need: tuple[bool, ...],
-    scale: Tensor | None,
-) -> tuple[Tensor, list[Tensor | None]]:
-    """W_p^p at each direction (B, L), and the sums over directions of its gradients in x, y, a, b, weighted by scale (B, L)."""
-    batch, n, _ = x.shape
-    m = y.shape[1]
-    weights = need[2] or need[3]
-    costs = torch.empty(batch, theta.shape[0], dtype=torch.float64, device=x.device)
-    sums = [torch.zeros_like(t) if t is not None and wanted else None for t, wanted in zip((x, y, a, b), need, strict=True)]
-    for part, directions in _groups(theta, batch, n + m):
-        count = directions.shape[0]
-
-        def rows(t: Tensor) -> Tensor:
-            return torch.matmul(directions, t.mT).reshape(batch * count, -1)  # noqa: B023 - used within the loop only
-
-        def spread(w: Tensor | None) -> Tensor | None:
-            return None if w is None else w[:, None].expand(-1, count, -1).reshape(batch * count, -1)  # noqa: B023
-
-        found = line_costs(rows(x), rows(y), spread(a), spread(b), p, points_u=need[0], points_v=need[1], weights=weights)
-        costs[:, part] = found.cost.reshape(batch, count)
-        slopes = (found.grad_u, found.grad_v, found.grad_a, found.grad_b)
-        for k, (total, slope) in enumerate(zip(sums, slopes, strict=True)):
-            if total is None or slope is None:
-                continue
-            slope = slope.reshape(batch, count, -1)
-            if scale is not None:
-                slope = slope * scale[:, part, None].to(slope.dtype)
-            total += torch.matmul(slope.mT, directions) if k < 2 else slope.sum(1)
-    return costs, sums
-
-
-class _DirectionCosts(torch.autograd.Function):
-    """W_p^p (B, L) at each direction; differentiable in x, y, a, b.
-
-    The forward pass keeps the gradient's plain sum over directions, which is all that a mean over directions needs: one sort a
-    direction and memory of the size of the samples. Only a backward pass that weights directions unequally sorts again.
-    """
-
-    @staticmethod
-    def forward(ctx, x, y, a, b, theta, p, equal_a, equal_b):  # type: ignore[override]
-        left, right = None if equal_a else a.detach(), None if equal_b else b.detach()
-        need = ctx.needs_input_grad[:4]
-        costs, sums = _pass(x.detach(), y.detach(), left, right, theta, p, need, None)
-        ctx.p, ctx.equal, ctx.filled = p, (equal_a, equal_b), [s is not None for s in sums]
-        ctx.save_for_backward(x, y, a, b, theta, *(s for s in sums if s is not None))
-        return costs
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):  # type: ignore[override]
-        x, y, a, b, theta, *kept = ctx.saved_tensors
-        if bool((grad == grad[:, :1]).all()):
-            waiting = iter(kept)
-            sums = [next(waiting) if filled else None for filled in ctx.filled]
-            factor = grad[:, 0]
-            out = [None if s is None else s * factor.reshape(-1, *[1] * (s.ndim - 1)).to(s.dtype) for s in sums]
-        else:
-            left, right = None if ctx.equal[0] else a, None if ctx.equal[1] else b
-            _, out = _pass(x, y, left, right, theta, ctx.p, ctx.needs_input_grad[:4], grad)
-        return (*out, None, None, None, None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -166,8 +84,8 @@ class SlicedWasserstein(Discrepancy):
         centre = (pair.x.detach().mean(-2, keepdim=True) + pair.y.detach().mean(-2, keepdim=True)) / 2
         x, y = ((t - centre).reshape(-1, t.shape[-2], d) for t in (pair.x, pair.y))
         a, b = (w.reshape(-1, w.shape[-1]) for w in (pair.a, pair.b))
-        costs = _DirectionCosts.apply(x, y, a, b, theta, self.p, pair.uniform_a, pair.uniform_b)
-        return costs.reshape(*pair.batch, -1)  # type: ignore[union-attr]
+        costs = direction_costs(x, y, a, b, theta, self.p, equal_a=pair.uniform_a, equal_b=pair.uniform_b)
+        return costs.reshape(*pair.batch, -1)
 
     def _controls(self, pair: SamplePair, theta: Tensor) -> Controls | None:
         if self.control_variate is None or theta.shape[-1] == 1:
@@ -238,7 +156,7 @@ class SlicedWasserstein(Discrepancy):
         cloud = cloud.detach()
         theta = self._directions(cloud.shape[-1], generator, cloud)
         lines = PooledLines(torch.matmul(theta, (cloud - cloud.mean(0)).mT), self.p)
-        step = max(1, _GROUP // cloud.numel())
+        step = max(1, GROUP // cloud.numel())
 
         def statistic(A: Tensor, B: Tensor) -> Tensor:
             costs = lines(A, B)
