@@ -13,10 +13,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from discrepancy._validate import as_tensor, require_finite
-from discrepancy.methods.geometry.meshes.topology import Topology, inconsistent_edges, topology_of
+from discrepancy.methods.geometry.meshes.topology import (
+    Topology,
+    edges,
+    inconsistent_edges,
+    neighbouring_faces,
+    topology_of,
+)
 
 # A face below this share of the squared diagonal of the mesh's box has no direction that rounding leaves alone.
 DEGENERATE = 1e-12
+_OF_FACES = ("edges", "neighbours", "topology")
 
 
 class MeshWarning(UserWarning):
@@ -76,6 +83,8 @@ class Mesh:
         other = object.__new__(Mesh)
         object.__setattr__(other, "vertices", vertices)
         object.__setattr__(other, "faces", self.faces)
+        # What the faces alone determine is computed once for all deformations.
+        other.__dict__.update({name: self.__dict__[name] for name in _OF_FACES if name in self.__dict__})
         return other
 
     def detached(self) -> Mesh:
@@ -139,6 +148,16 @@ class Mesh:
     def solid(self) -> Tensor:
         """Which faces (F,) have an area above 1e-12 of the squared diagonal of the box."""
         return self.detached().areas() > DEGENERATE * self.diagonal() ** 2
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """The undirected edges (E, 2), smaller vertex first."""
+        return edges(self.faces)[0]
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """The pairs of faces (E, 2) that share an edge."""
+        return neighbouring_faces(self.faces)
 
     @cached_property
     def topology(self) -> Topology:

@@ -54,6 +54,35 @@ def subdivided(mesh: Mesh) -> Mesh:
     return Mesh(*_split(mesh.vertices, mesh.faces))
 
 
+def coarsened(mesh: Mesh) -> Mesh:
+    """The mesh that `subdivided` made this one from: every four faces become one, and its corners stay where they are.
+
+    For surfaces built by splitting faces whose older vertices are numbered first, which those of FreeSurfer (fsaverage5 from
+    fsaverage4) and `icosphere` are, whatever was done to their vertices since. Raises ValueError for other triangulations.
+    """
+    # Splitting adds a vertex an edge, and a closed surface has 3 (V - euler) edges.
+    total = len(mesh.vertices) + 3 * mesh.topology.euler
+    refused = ValueError(f"{mesh!r} is no mesh whose faces were split into four, with the older vertices numbered first")
+    old, faces = total // 4, mesh.faces
+    new = faces >= old
+    middle = new.all(-1)
+    # A fourth of the faces join three midpoints; each other one has a single old corner, opposite a side of its middle face.
+    if not mesh.topology.closed or total % 4 or 4 * int(middle.sum()) != len(faces) or not bool((new.sum(-1) >= 2).all()):
+        raise refused
+    outer = faces[~middle]
+    place = (~new[~middle]).long().argmax(-1)
+    corner, one, two = (outer.gather(1, ((place + k) % 3)[:, None])[:, 0] for k in range(3))
+    base = len(mesh.vertices)
+    key, order = (one * base + two).sort()
+    # The outer face runs through the common side in the opposite direction.
+    sides = [faces[middle][:, [(k + 1) % 3, k]] for k in range(3)]
+    wanted = torch.stack([a * base + b for a, b in (side.T for side in sides)], -1)
+    where = torch.searchsorted(key, wanted).clamp_max(len(key) - 1)
+    if not torch.equal(key[where], wanted):
+        raise refused
+    return Mesh(mesh.vertices[:old], corner[order][where])
+
+
 def radial(radius: Callable[[Tensor], Tensor], subdivisions: int = 3, *, dtype: torch.dtype | None = None) -> Mesh:
     """The star-shaped surface {r(u) u}: `radius` takes unit vectors (N, 3) in float64 and returns (N,)."""
     sphere = icosphere(subdivisions, dtype=torch.float64)
@@ -107,4 +136,4 @@ def sheet(rows: int = 11, columns: int = 11, *, dtype: torch.dtype | None = None
     return Mesh(points.to(dtype or torch.get_default_dtype()), _grid(rows, columns, False, False))
 
 
-__all__ = ["bumpy_sphere", "ellipsoid", "folded_sphere", "icosphere", "radial", "sheet", "subdivided", "torus"]
+__all__ = ["bumpy_sphere", "coarsened", "ellipsoid", "folded_sphere", "icosphere", "radial", "sheet", "subdivided", "torus"]
