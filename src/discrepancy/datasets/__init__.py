@@ -1,6 +1,8 @@
 """Finds data that ordinary packages carry; never downloads, never imports the package that carries it."""
 
 from discrepancy.datasets.carriers import DataSet, MissingCarrier, catalogue, path, requirements
+from discrepancy.datasets.iris import iris
 from discrepancy.datasets.loaders import digits, table
+from discrepancy.datasets.surfaces import cortex
 
-__all__ = ["DataSet", "MissingCarrier", "catalogue", "digits", "path", "requirements", "table"]
+__all__ = ["DataSet", "MissingCarrier", "catalogue", "cortex", "digits", "iris", "path", "requirements", "table"]
