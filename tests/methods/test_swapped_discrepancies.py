@@ -14,8 +14,11 @@ from torch import Tensor
 
 from discrepancy import MMD, Discrepancy, EnergyDistance, SinkhornDivergence, SlicedWasserstein, barycenter, flow
 from discrepancy.directions import Uniform
+from discrepancy.dynamics import PreconditionedScore, VarianceExploding
 from discrepancy.kernels import Gaussian
-from discrepancy.networks import MLP
+from discrepancy.learning import Training
+from discrepancy.methods.physics.wassdiff import DistributionRegularizedScoreMatching
+from discrepancy.networks import MLP, UNet
 from discrepancy.transport import NeuralMap
 
 DISCREPANCIES: dict[str, Discrepancy] = {
@@ -55,8 +58,26 @@ def cloud_barycenter(D: Discrepancy) -> tuple[float, float]:
     return tuple((_distance(D, p, x) + _distance(D, p, y)) / 2 for p in (start, found.points))  # type: ignore[return-value]
 
 
+def regularized_diffusion(D: Discrepancy) -> tuple[float, float]:
+    generator = torch.Generator().manual_seed(0)
+    truth = 2 + torch.rand(24, 1, 4, 4, generator=generator).square()
+    schedule = VarianceExploding(0.1, 2)
+    score = PreconditionedScore(UNet((4,), 8, 4).build(1, 1, generator=generator), schedule, data_deviation=0.5)
+    model = DistributionRegularizedScoreMatching(score, schedule, weight=0.8, discrepancy=D)
+
+    def term() -> float:
+        found = model(truth, generator=torch.Generator().manual_seed(1)).distribution
+        assert found is not None
+        return float(found)
+
+    before = term()
+    model.fit(truth, training=Training(steps=25, learning_rate=2e-2), batch_size=24, average=None, generator=generator)
+    return before, term()
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "neural-map": neural_map,
+    "wassdiff": regularized_diffusion,
     "flow": particle_flow,
     "barycenter": cloud_barycenter,
 }
