@@ -17,9 +17,12 @@ from discrepancy.directions import Uniform
 from discrepancy.dynamics import PreconditionedScore, VarianceExploding
 from discrepancy.kernels import Gaussian
 from discrepancy.learning import Training
+from discrepancy.methods.geometry.amortized_vdsw import Reconstruction
+from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh
+from discrepancy.methods.geometry.meshes import ellipsoid, icosphere
 from discrepancy.methods.physics.wassdiff import DistributionRegularizedScoreMatching
-from discrepancy.networks import MLP, UNet
-from discrepancy.transport import NeuralMap
+from discrepancy.networks import MLP, PointCloudAutoencoder, PointNet, UNet
+from discrepancy.transport import NeuralMap, WassersteinDependency
 
 DISCREPANCIES: dict[str, Discrepancy] = {
     "sliced": SlicedWasserstein(directions=Uniform(20)),
@@ -75,11 +78,41 @@ def regularized_diffusion(D: Discrepancy) -> tuple[float, float]:
     return before, term()
 
 
+def reconstruction(D: Discrepancy) -> tuple[float, float]:
+    clouds = torch.stack([_clouds()[0][k : k + 16] / 2 + k / 12 for k in range(0, 24, 2)])
+    small = PointCloudAutoencoder(PointNet((8, 16)), (16,))
+    values = []
+    for steps in (1, 60):
+        fitting = Reconstruction(small, Training(steps=steps, learning_rate=5e-3), batch_size=12)
+        network, _ = fitting.fit(clouds, D, generator=torch.Generator().manual_seed(2))
+        values.append(float(D(clouds, network(clouds).detach(), generator=torch.Generator().manual_seed(1)).mean()))
+    return values[0], values[1]
+
+
+def mesh_fit(D: Discrepancy) -> tuple[float, float]:
+    training = Training(steps=15, learning_rate=1e-2)
+    start, goal = icosphere(1), ellipsoid(subdivisions=1)
+    found = fit_mesh(start, goal, D, training=training, generator=torch.Generator().manual_seed(0))
+    return found.before, found.after
+
+
+def dependency(D: Discrepancy) -> tuple[float, float]:
+    """The measure of dependent rows is larger than that of independent ones."""
+    x, _ = _clouds()
+    other = torch.randn(40, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    measure = WassersteinDependency(D)
+    tied, free = (float(measure(x, y, generator=torch.Generator().manual_seed(1))) for y in (x + 0.1 * other, other))
+    return tied, free
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
+    "diffeomorphic-mesh": mesh_fit,
     "neural-map": neural_map,
     "wassdiff": regularized_diffusion,
     "flow": particle_flow,
     "barycenter": cloud_barycenter,
+    "wasserstein-dependency": dependency,
+    "amortized-vdsw": reconstruction,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from discrepancy._validate import generator_or_default
+from discrepancy.networks.linear import linear
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,7 @@ class MLP:
         source = generator_or_default(generator)
         layers: list[nn.Module] = []
         for k, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            linear = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
-            assert isinstance(linear, nn.Linear)
-            bound = 1 / math.sqrt(fan_in)
-            with torch.no_grad():
-                # Drawn from the caller's generator, so that a seed fixes the network; torch's own initialisation takes the
-                # global one.
-                linear.weight.uniform_(-bound, bound, generator=source)
-                linear.bias.uniform_(-bound, bound, generator=source)
-            layers.append(linear)
+            layers.append(linear(fan_in, fan_out, generator=source, dtype=dtype))
             if k < self.depth:
                 layers.append(self.activation())
         return nn.Sequential(*layers)
