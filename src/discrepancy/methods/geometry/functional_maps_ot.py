@@ -157,8 +157,8 @@ class ShapeMatcher:
 
     def fit(self, pairs: Sequence[tuple[Any, Any]], *, generator: torch.Generator | None = None) -> ShapeMatcher:
         """Learn the features from pairs of shapes that correspond; a shape that occurs twice is decomposed once."""
-        pairs = [tuple(pair) for pair in pairs]  # type: ignore[misc]
-        if not pairs or any(len(pair) != 2 for pair in pairs):
+        pairs = list(pairs)
+        if not pairs or any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in pairs):
             raise ValueError("fit takes a list of pairs (X, Y) of shapes, at least one")
         source = self._generator(generator)
         known: dict[int, tuple[LaplacianBasis, Tensor]] = {}
