@@ -51,14 +51,14 @@ class VolumeFeatures(nn.Module):
 
     def forward(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n w"]:
         """The features at the points."""
-        share = 2 * (points - self.low) / (self.high - self.low) - 1
+        share = 2 * (points.to(self.low.dtype) - self.low) / (self.high - self.low) - 1
         # A grid's last axis counts from the fastest index of the volume, here Z, to the slowest.
         grid = share.flip(-1)[None, :, None, None]
         read = [
             nn.functional.grid_sample(self.get_buffer(f"level_{k}"), grid, padding_mode="border", align_corners=False)
             for k in range(self.levels)
         ]
-        return torch.cat([r[0, :, :, 0, 0] for r in read]).T
+        return torch.cat([r[0, :, :, 0, 0] for r in read]).T.to(points.dtype)
 
 
 class VelocityNetwork(nn.Module):

@@ -1,9 +1,12 @@
 """Edges, borders, orientation and Euler characteristics of surfaces whose topology is known."""
 
+import pytest
 import torch
 
 from discrepancy.methods.geometry.meshes import (
     boundary_edges,
+    bumpy_sphere,
+    coarsened,
     edges,
     icosphere,
     inconsistent_edges,
@@ -32,6 +35,23 @@ def test_splitting_faces_keeps_surface_and_topology():
     assert fine.topology.euler == 0
     assert fine.topology.faces == 4 * ring.topology.faces
     assert torch.allclose(fine.area(), ring.area())
+
+
+def test_coarsening_undoes_splitting_whatever_was_done_to_the_vertices():
+    for mesh in (icosphere(2), torus(), bumpy_sphere()):
+        back = coarsened(subdivided(mesh))
+        assert torch.equal(back.vertices, mesh.vertices)
+        turned = {tuple(f[k:] + f[:k]) for f in back.faces.tolist() for k in range(3)}
+        assert {tuple(f) for f in mesh.faces.tolist()} <= turned
+        assert len(back.faces) == len(mesh.faces)
+    bent = bumpy_sphere(subdivisions=3)
+    assert torch.equal(coarsened(bent).vertices, bumpy_sphere(subdivisions=2).vertices)
+
+
+@pytest.mark.parametrize("mesh", [torus(), icosphere(0), sheet(5, 5)], ids=repr)
+def test_only_split_surfaces_can_be_coarsened(mesh):
+    with pytest.raises(ValueError, match="faces were split into four"):
+        coarsened(mesh)
 
 
 def test_two_spheres_are_two_pieces():
