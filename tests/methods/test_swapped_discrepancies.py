@@ -17,10 +17,14 @@ from discrepancy.directions import Uniform
 from discrepancy.dynamics import PreconditionedScore, VarianceExploding
 from discrepancy.kernels import Gaussian
 from discrepancy.learning import Training
+from discrepancy.methods.diagnostics.hadamard_rotations import hadamard_rotations
 from discrepancy.methods.geometry.amortized_vdsw import Reconstruction
 from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh
+from discrepancy.methods.geometry.functional_maps_ot import ShapeMatcher
+from discrepancy.methods.geometry.laplacians import HeatKernelSignature
 from discrepancy.methods.geometry.meshes import ellipsoid, icosphere
 from discrepancy.methods.physics.wassdiff import DistributionRegularizedScoreMatching
+from discrepancy.metric_spaces import SampleSpace
 from discrepancy.networks import MLP, PointCloudAutoencoder, PointNet, UNet
 from discrepancy.transport import NeuralMap, WassersteinDependency
 
@@ -105,14 +109,50 @@ def dependency(D: Discrepancy) -> tuple[float, float]:
     return tied, free
 
 
+def shape_matching(D: Discrepancy) -> tuple[float, float]:
+    """The transport term of a pair, under a network trained for one step and for thirty."""
+    x, y = ellipsoid((1.0, 0.7, 0.5), 1), ellipsoid((0.9, 0.8, 0.5), 1)
+    values = []
+    for epochs in (1, 30):
+        matcher = ShapeMatcher(
+            k=8, descriptors=HeatKernelSignature(6), network=MLP(8, 1), features=6, discrepancy=D, epochs=epochs, random_state=0
+        )
+        found = matcher.fit([(x, y)]).match(x, y, refine=0, generator=torch.Generator().manual_seed(1))
+        values.append(float(found.losses.transport))
+    return values[0], values[1]
+
+
+def rotations_of_an_axis(D: Discrepancy) -> tuple[float, float]:
+    """A coordinate's difference from uniform rotations, with one Hadamard block and with two."""
+    axis = torch.eye(16, dtype=torch.float64)[0]
+
+    def report(blocks: int) -> float:
+        generator = torch.Generator().manual_seed(3)
+        return hadamard_rotations(axis, D, blocks=blocks, count=80, permutations=1, generator=generator).coordinate_test.statistic
+
+    return report(1), report(2)
+
+
+def frechet_mean_of_clouds(D: Discrepancy) -> tuple[float, float]:
+    """The mean distance of samples to one of them, and to their Frechet mean."""
+    clouds = torch.stack([_clouds()[0][5 * k : 5 * k + 5] for k in range(6)])
+    clouds[0] += 3
+    space = SampleSpace(D, seed=1)
+    found = space.frechet_mean(clouds)
+    return float(space.squared_distance(clouds, clouds[0]).mean()), float(found.variance)
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "diffeomorphic-mesh": mesh_fit,
+    "functional-maps-ot": shape_matching,
     "neural-map": neural_map,
     "wassdiff": regularized_diffusion,
     "flow": particle_flow,
     "barycenter": cloud_barycenter,
     "wasserstein-dependency": dependency,
     "amortized-vdsw": reconstruction,
+    "hadamard-rotations": rotations_of_an_axis,
+    "frechet-mean": frechet_mean_of_clouds,
 }
 
 
