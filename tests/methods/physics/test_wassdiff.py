@@ -227,6 +227,14 @@ def test_bad_fields():
         model.fit(fields())
 
 
+def test_schedules_of_score_and_loss_agree():
+    score = PreconditionedScore(lambda x, level, condition: x, SCHEDULE, data_deviation=0.6)
+    assert DistributionRegularizedScoreMatching(score).schedule == SCHEDULE
+    assert DistributionRegularizedScoreMatching(linear).schedule == VarianceExploding(0.01, 50)
+    with pytest.raises(ValueError, match="was built for VarianceExploding"):
+        DistributionRegularizedScoreMatching(score, VarianceExploding(0.01, 6))
+
+
 def small(seed=0, weight=0.2, **options):
     net = UNet((4, 8), 8, 4).build(1, 1, 1, generator=seeded(seed))
     score = PreconditionedScore(net, SCHEDULE, data_deviation=0.6, data_mean=0.8)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from discrepancy._results import Result
 from discrepancy._validate import as_tensor, require_finite
+from discrepancy.transport import Wasserstein
 
 
 def _pair(forecast: Any, truth: Any) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,6 @@ def extremes_report(
     ensemble = x if x.ndim == y.ndim + 1 else x[None]
     mean = ensemble.mean(0)
     found, real = _quantiles(ensemble, quantiles), _quantiles(y, quantiles)
-    from discrepancy.transport import Wasserstein
 
     def per_field(t: Tensor) -> Tensor:
         return t.reshape(t.shape[0], -1) if t.ndim == y.ndim else t.reshape(*t.shape[:2], -1)

@@ -35,6 +35,7 @@ class DistributionRegularizedScoreMatching(nn.Module):
 
     P is the law of the data, Q that of the denoised fields, and D is called as D(yhat, y0).
       score         s(y (B, C, ...), sigma (B,), condition) -> shape of y; a module's weights become this module's
+      schedule      where omitted that of the score if it has one, else `VarianceExploding()`
       discrepancy   any `Discrepancy`; None takes the axis's own (W_1 for pixels, sliced W_1 for whole fields)
       axis          what is a sample: `Pixels()`, `Patches()`, `BatchOfFields()` (the paper's program)
       relevance     at which noise levels it counts: `AllLevels()` (the paper), `BelowLevel(0.5)`, `InverseNoise()`
@@ -75,7 +76,10 @@ class DistributionRegularizedScoreMatching(nn.Module):
         if not isinstance(self.discrepancy, Discrepancy):
             raise TypeError(f"discrepancy must be an object such as Wasserstein(1) or EnergyDistance(), got {discrepancy!r}")
         self.score = score
-        self.schedule = schedule if schedule is not None else VarianceExploding()
+        own = getattr(score, "schedule", None)
+        self.schedule = schedule if schedule is not None else own if isinstance(own, NoiseSchedule) else VarianceExploding()
+        if isinstance(own, NoiseSchedule) and own != self.schedule:
+            raise ValueError(f"the score was built for {own!r} and schedule is {self.schedule!r}: give both the same")
         self.relevance = relevance if relevance is not None else AllLevels()
         if not isinstance(self.relevance, NoiseRelevance):
             raise TypeError(f"relevance must be an object such as BelowLevel(0.5), got {relevance!r}")
