@@ -62,12 +62,23 @@ _EXPORTS: dict[str, str] = {
     "NeymanChiSquared": "divergences",
     "LeCam": "divergences",
     "TotalVariation": "divergences",
+    # surfaces
+    "Mesh": "methods.geometry.meshes",
+    "mesh_discrepancy": "methods.geometry.meshes",
+    "fit_mesh": "methods.geometry.diffeomorphic_mesh",
     # estimates from samples
     "estimate": "estimation",
+    # points of a metric space
+    "frechet_mean": "metric_spaces",
+    "frechet_variance": "metric_spaces",
     # inference
     "bootstrap": "inference",
+    "independence_test": "inference",
     "pairwise": "inference",
     "permutation_test": "inference",
+    "frechet_anova": "inference",
+    "frechet_jump_test": "inference",
+    "local_frechet_regression": "inference",
     "cite": "_registry",
     # two data sets, a verdict
     "compare": "comparison.front",
@@ -121,10 +132,19 @@ if TYPE_CHECKING:
     from discrepancy.dynamics import flow as flow
     from discrepancy.estimation import estimate as estimate
     from discrepancy.inference import bootstrap as bootstrap
+    from discrepancy.inference import frechet_anova as frechet_anova
+    from discrepancy.inference import frechet_jump_test as frechet_jump_test
+    from discrepancy.inference import independence_test as independence_test
+    from discrepancy.inference import local_frechet_regression as local_frechet_regression
     from discrepancy.inference import pairwise as pairwise
     from discrepancy.inference import permutation_test as permutation_test
     from discrepancy.kernel_methods import MMD as MMD
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
+    from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh as fit_mesh
+    from discrepancy.methods.geometry.meshes import Mesh as Mesh
+    from discrepancy.methods.geometry.meshes import mesh_discrepancy as mesh_discrepancy
+    from discrepancy.metric_spaces import frechet_mean as frechet_mean
+    from discrepancy.metric_spaces import frechet_variance as frechet_variance
     from discrepancy.transport import EnergySlicedWasserstein as EnergySlicedWasserstein
     from discrepancy.transport import GaussianWasserstein as GaussianWasserstein
     from discrepancy.transport import Grid as Grid

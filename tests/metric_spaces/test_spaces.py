@@ -1,4 +1,4 @@
-"""Frechet means against closed forms: commuting matrices, geodesic midpoints, Gaussians on the line; POT, SciPy, convex programs."""
+"""Frechet means against closed forms (commuting matrices, midpoints, Gaussians on the line), POT, SciPy, convex programs."""
 
 from __future__ import annotations
 

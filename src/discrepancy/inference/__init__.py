@@ -17,10 +17,15 @@ _EXPORTS: dict[str, str] = {
     "inverse_sampling_interval": "montecarlo",
     "monte_carlo_p": "montecarlo",
     "bootstrap": "interval",
+    "independence_test": "independence",
     "PairwiseResult": "distance_matrix",
     "pairwise": "distance_matrix",
     "BesagClifford": "permutation",
     "permutation_test": "permutation",
+    "FrechetJumpResult": "metric_jumps",
+    "frechet_anova": "metric_jumps",
+    "frechet_jump_test": "metric_jumps",
+    "local_frechet_regression": "metric_jumps",
 }
 
 __all__ = sorted(_EXPORTS)
@@ -35,7 +40,12 @@ def __getattr__(name: str) -> Any:
 if TYPE_CHECKING:
     from discrepancy.inference.distance_matrix import PairwiseResult as PairwiseResult
     from discrepancy.inference.distance_matrix import pairwise as pairwise
+    from discrepancy.inference.independence import independence_test as independence_test
     from discrepancy.inference.interval import bootstrap as bootstrap
+    from discrepancy.inference.metric_jumps import FrechetJumpResult as FrechetJumpResult
+    from discrepancy.inference.metric_jumps import frechet_anova as frechet_anova
+    from discrepancy.inference.metric_jumps import frechet_jump_test as frechet_jump_test
+    from discrepancy.inference.metric_jumps import local_frechet_regression as local_frechet_regression
     from discrepancy.inference.montecarlo import binomial_band as binomial_band
     from discrepancy.inference.montecarlo import clopper_pearson as clopper_pearson
     from discrepancy.inference.montecarlo import inverse_sampling_interval as inverse_sampling_interval

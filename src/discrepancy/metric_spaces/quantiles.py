@@ -61,8 +61,17 @@ class QuantileSpace(FlatSpace):
         """The quantiles Q(t) = inf {v : F(v) >= t} of samples on the line, one row each.
 
         samples: n arrays (m_i,), of different sizes where need be; weights_: n arrays (m_i,) or None. With a number K of levels
-        and m_i = K the distance between rows is W_2 between the samples, exactly. sum_i m_i log m_i time.
+        and m_i = K the distance between rows is W_2 between the samples, exactly. A tensor (n, m) of equal sizes is the fast
+        case. sum_i m_i log m_i time.
         """
+        if weights_ is None and isinstance(samples, Tensor) and samples.ndim == 2:
+            x = as_tensor(samples, "samples").sort(-1).values
+            require_finite(x, "samples")
+            m = x.shape[-1]
+            if x.numel() == 0:
+                raise ValueError(f"samples is empty: got shape {tuple(x.shape)}")
+            place = (self.grid * m - 1e-10).ceil().long().clamp(1, m) - 1
+            return x[:, place.to(x.device)]
         rows = []
         for i, values in enumerate(samples):
             x = sample(values, f"samples[{i}]")

@@ -120,8 +120,8 @@ class MetricSpace(ABC):
 
 
 def weights_like(Y: Tensor) -> Tensor:
-    """What weights for these points look like: their dtype, or the default one where points are indices."""
-    return Y if Y.is_floating_point() else torch.empty((), device=Y.device)
+    """What weights for these points look like: their dtype, or float64 where points are indices."""
+    return Y if Y.is_floating_point() else torch.empty((), dtype=torch.float64, device=Y.device)
 
 
 class FlatSpace(MetricSpace):
