@@ -14,6 +14,7 @@ from discrepancy.dynamics.noise_levels import (
     UniformTimes,
     Weighting,
 )
+from discrepancy.dynamics.ode import Euler, Integrator, Midpoint, RungeKutta4
 from discrepancy.dynamics.particles import Flow, flow
 from discrepancy.dynamics.samplers import (
     Ancestral,
@@ -33,12 +34,15 @@ __all__ = [
     "DenoiserVariance",
     "DiscreteTimes",
     "EmpiricalScore",
+    "Euler",
     "EulerMaruyama",
     "Flow",
     "GuidedScore",
+    "Integrator",
     "KarrasSpacing",
     "LogNormalLevels",
     "MaximumLikelihood",
+    "Midpoint",
     "MixtureScore",
     "NoiseLevels",
     "NoiseSchedule",
@@ -48,6 +52,7 @@ __all__ = [
     "PredictorCorrector",
     "ProbabilityFlow",
     "ReverseDiffusion",
+    "RungeKutta4",
     "Sampler",
     "Score",
     "ScoreMatching",

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from discrepancy import EnergyDistance, SlicedWasserstein
+from discrepancy import EnergyDistance, SlicedWasserstein, cite
 from discrepancy.directions import Uniform
 from discrepancy.dynamics.ode import Euler, RungeKutta4
 from discrepancy.learning import Training
 from discrepancy.methods.geometry.baselines import Chamfer
-from discrepancy.methods.geometry.diffeomorphic_mesh import FreeVertices, NeuralODEDeformer, fit_mesh
+from discrepancy.methods.geometry.diffeomorphic_mesh import FreeVertices, MeshFit, NeuralODEDeformer, fit_mesh
 from discrepancy.methods.geometry.meshes import (
     AreaDifference,
     Mesh,
@@ -207,6 +207,11 @@ def test_neither_template_nor_target_is_changed():
     _fit(start, SimpleNamespace(vertices=goal.vertices, faces=goal.faces), steps=2)
     assert torch.equal(start.vertices, copies[0])
     assert torch.equal(goal.vertices, copies[1])
+
+
+def test_all_of_it_can_be_cited():
+    text = cite(Varifold(), Chamfer(), NeuralODEDeformer(lambda x, t: x), MeshFit)
+    assert all(name in text for name in ("2305.17555", "Charon", "Barrow", "Fan"))
 
 
 # bad input

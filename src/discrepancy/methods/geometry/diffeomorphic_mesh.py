@@ -22,8 +22,6 @@ from discrepancy.methods.geometry.meshes.mesh import Mesh, as_mesh
 from discrepancy.methods.geometry.meshes.penalties import MeshPenalty
 from discrepancy.methods.geometry.velocity_fields import VelocityMLP
 
-REFERENCE = "diffeomorphic-mesh"
-
 
 class NeuralODEDeformer(nn.Module):
     """Moves points in space along dx/dt = v(x, t) from t = 0 to 1; `inverse` moves them back.
@@ -33,7 +31,7 @@ class NeuralODEDeformer(nn.Module):
     (points (n, 3), time ()) -> velocities (n, 3) that acts on each point alone. Source: Le et al. (2024); Chen et al. (2018).
     """
 
-    references: ClassVar[tuple[str, ...]] = (REFERENCE,)
+    references: ClassVar[tuple[str, ...]] = ("diffeomorphic-mesh",)
 
     def __init__(self, velocity: Callable[[Tensor, Tensor], Tensor], integrator: Integrator | None = None) -> None:
         super().__init__()
@@ -98,7 +96,7 @@ class MeshFit(Result):
     """A template on its target: the deformed `mesh`, the `before` and `after` values of the discrepancy (one draw, the same for
     both), the number of training `steps`, the `deformer` (None for free vertices), and the training's `history`."""
 
-    references: ClassVar[tuple[str, ...]] = (REFERENCE,)
+    references: ClassVar[tuple[str, ...]] = ("diffeomorphic-mesh",)
     mesh: Mesh
     before: float
     after: float

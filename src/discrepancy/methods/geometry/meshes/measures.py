@@ -64,6 +64,7 @@ class Varifold(Encoding):
     """
 
     normal_weight: float = 1.0
+    references: ClassVar[tuple[str, ...]] = ("diffeomorphic-mesh", "charon-trouve-2013")
 
     def __post_init__(self) -> None:
         """Raise ValueError unless normal_weight >= 0."""
