@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from discrepancy._results import Estimate, Result, TransportResult
 from discrepancy._validate import SamplePair, paired_rows, sample, sample_lists, sample_pair
 
 PooledStatistic = Callable[[Float[Tensor, "r n"], Float[Tensor, "r n"]], Float[Tensor, " r"]]
+PermutedStatistic = Callable[[Int[Tensor, "r n"]], Float[Tensor, " r"]]
 
 
 @dataclass(frozen=True)
@@ -123,17 +124,36 @@ class Discrepancy(ABC):
 
 
 class Dependence(ABC):
-    """Compares a joint law with the product of its margins, on paired rows of any two widths."""
+    """Compares a joint law with the product of its margins, on paired rows of any two widths; a subclass is a frozen dataclass.
 
+    `random` says that the value depends on a generator.
+    """
+
+    random: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ()
 
-    def __call__(self, x: Any, y: Any, weights: Any = None) -> Float[Tensor, "..."]:
+    def __call__(self, x: Any, y: Any, weights: Any = None, *, generator: torch.Generator | None = None) -> Float[Tensor, "..."]:
         """The dependence between x (..., n, d1) and y (..., n, d2), row by row, under weights (..., n)."""
-        return self._value(*paired_rows(x, y, weights))
+        return self._value(*paired_rows(x, y, weights), generator)
+
+    def permuted(self, x: Any, y: Any, *, generator: torch.Generator | None = None) -> PermutedStatistic:
+        """The dependence of x (n, d1) with permuted rows of y (n, d2), for tests of independence.
+
+        The returned callable takes permutations (R, n) and returns the R values, without gradients; whatever is random or chosen
+        from the data is fixed here, once. This general form evaluates the dependence once a row.
+        """
+        left, right, equal = paired_rows(x, y)
+        if self.random:
+            raise TypeError(f"{type(self).__name__} draws at random and must define permuted(), so that all rows share one draw")
+
+        def statistic(order: Tensor) -> Tensor:
+            return torch.stack([self._value(left, right[row], equal, None) for row in order])
+
+        return torch.no_grad()(statistic)
 
     @abstractmethod
-    def _value(self, x: Tensor, y: Tensor, w: Tensor) -> Tensor:
+    def _value(self, x: Tensor, y: Tensor, w: Tensor, generator: torch.Generator | None) -> Tensor:
         """The value on validated rows, of the batch shape."""
 
 
-__all__ = ["Claims", "Dependence", "Discrepancy", "PooledStatistic"]
+__all__ = ["Claims", "Dependence", "Discrepancy", "PermutedStatistic", "PooledStatistic"]

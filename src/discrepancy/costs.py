@@ -240,6 +240,37 @@ class Sphere(Cost):
 
 
 @dataclass(frozen=True)
+class SumOfEuclidean(Cost):
+    """|x - x'|_2 + |y - y'|_2 between pairs (x, y) laid side by side, the first `width` coordinates being x: the sum metric of a
+    product space."""
+
+    width: int
+    degree = 1.0
+    premetric = True
+    metric = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError unless width is a whole number of at least 1."""
+        if not isinstance(self.width, int) or self.width < 1:
+            raise ValueError(f"width must be a whole number of at least 1, got {self.width!r}")
+
+    def check(self, x: Tensor, name: str) -> None:
+        """Raise ValueError unless something is left for y."""
+        if x.shape[-1] <= self.width:
+            raise ValueError(f"{name} must have more than {self.width} features, the width of its first part, got {x.shape[-1]}")
+
+    def matrix(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of both parts' distances, all pairs."""
+        k = self.width
+        return _distances(x[..., :k], y[..., :k]) + _distances(x[..., k:], y[..., k:])
+
+    def pairs(self, x: Tensor, y: Tensor) -> Tensor:
+        """The sum of both parts' distances, row by row."""
+        k = self.width
+        return _norm(x[..., :k] - y[..., :k]) + _norm(x[..., k:] - y[..., k:])
+
+
+@dataclass(frozen=True)
 class FunctionCost(Cost):
     """A cost of your own: function(x, y) reduces the last axis of two tensors that broadcast, as (x - y).abs().sum(-1) does.
 
@@ -287,4 +318,15 @@ def as_cost(cost: Cost | Callable[[Tensor, Tensor], Tensor]) -> Cost:
     return FunctionCost(cost)
 
 
-__all__ = ["Cosine", "Cost", "Euclidean", "FunctionCost", "Manhattan", "PowerCost", "Sphere", "SquaredEuclidean", "as_cost"]
+__all__ = [
+    "Cosine",
+    "Cost",
+    "Euclidean",
+    "FunctionCost",
+    "Manhattan",
+    "PowerCost",
+    "Sphere",
+    "SquaredEuclidean",
+    "SumOfEuclidean",
+    "as_cost",
+]

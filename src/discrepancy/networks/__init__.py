@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+from discrepancy.networks.attention import Attention, EfficientAttention, LinearAttention, SoftmaxAttention
+from discrepancy.networks.critics import BilinearCritic, ConcatenatedCritic
 from discrepancy.networks.diffusion_net import DiffusionNet, DiffusionNetModule, SpectralBasis
 from discrepancy.networks.mlp import MLP
+from discrepancy.networks.point_net import PointCloudAutoencoder, PointNet
 from discrepancy.networks.unet import ConditionalUNet, UNet
 
-__all__ = ["MLP", "ConditionalUNet", "DiffusionNet", "DiffusionNetModule", "SpectralBasis", "UNet"]
+__all__ = [
+    "MLP",
+    "Attention",
+    "BilinearCritic",
+    "ConcatenatedCritic",
+    "ConditionalUNet",
+    "DiffusionNet",
+    "DiffusionNetModule",
+    "EfficientAttention",
+    "LinearAttention",
+    "PointCloudAutoencoder",
+    "PointNet",
+    "SoftmaxAttention",
+    "SpectralBasis",
+    "UNet",
+]

@@ -11,6 +11,7 @@ from discrepancy.transport.barycenters import (
     fixed_support_barycenter,
 )
 from discrepancy.transport.coupling import PairedRows, sample_coupling
+from discrepancy.transport.dependency import AllPairs, Halves, ProductSample, Shuffled, WassersteinDependency
 from discrepancy.transport.distributed import Distributed
 from discrepancy.transport.energy_sliced import Energy, EnergySlicedWasserstein, ExponentialEnergy, PowerEnergy
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
@@ -70,6 +71,7 @@ from discrepancy.transport.von_mises_sliced import VonMisesFisherSliced, VonMise
 from discrepancy.transport.wasserstein import Wasserstein
 
 __all__ = [
+    "AllPairs",
     "Balanced",
     "Barycenter",
     "BarycentricTransportMap",
@@ -100,6 +102,7 @@ __all__ = [
     "GridSinkhorn",
     "GridSinkhornDivergence",
     "GromovWasserstein",
+    "Halves",
     "KLPenalty",
     "LaguerreCells",
     "LedoitWolfCovariance",
@@ -121,12 +124,14 @@ __all__ = [
     "PairedRows",
     "Power",
     "PowerEnergy",
+    "ProductSample",
     "RelativeEpsilon",
     "RidgeCovariance",
     "SampleCovariance",
     "SemiDiscrete",
     "SemiDiscreteEstimate",
     "SemiDualNewton",
+    "Shuffled",
     "Sinkhorn",
     "SinkhornDivergence",
     "SinkhornNewtonSparse",
@@ -143,6 +148,7 @@ __all__ = [
     "VonMisesFisherSliced",
     "VonMisesFisherSlicedEstimate",
     "Wasserstein",
+    "WassersteinDependency",
     "barycenter",
     "bures_barycenter",
     "bures_exp",
