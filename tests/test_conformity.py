@@ -17,8 +17,10 @@ from discrepancy.testing.conformity import CHECKS, Case
 from discrepancy.transport import (
     Balanced,
     BothBounds,
+    EnergySlicedWasserstein,
     LowerBound,
     OptimalTransport,
+    PowerEnergy,
     SinkhornDivergence,
     SlicedWasserstein,
     SobolevDistance,
@@ -56,6 +58,7 @@ def _cases() -> list[Case]:
         OptimalTransport(Euclidean()),
         OptimalTransport(lopsided),
         SlicedWasserstein(1, Orthogonal(12)),
+        EnergySlicedWasserstein(1.5, Orthogonal(12), PowerEnergy(2)),
         # Gradients that hold the coefficient fixed are not those of the value: the suite sees the other kind.
         SlicedWasserstein(1.5, control_variate=LowerBound(detach_gamma=False)),
         SlicedWasserstein(control_variate=BothBounds(detach_gamma=False, cross_fit=True)),

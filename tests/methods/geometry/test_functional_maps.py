@@ -7,12 +7,13 @@ import math
 import pytest
 import torch
 
-from discrepancy import NumericalError
+from discrepancy import NumericalError, Sinkhorn
 from discrepancy.methods.geometry.functional_maps import (
     Correspondence,
     EntropicCorrespondence,
     LossWeights,
     SoftmaxCorrespondence,
+    TransportCorrespondence,
     fmap_losses,
     fmap_to_point_map,
     functional_map,
@@ -24,6 +25,7 @@ from discrepancy.methods.geometry.functional_maps import (
 )
 from discrepancy.methods.geometry.laplacians import LaplacianBasis, WaveKernelSignature
 from discrepancy.methods.geometry.meshes import Mesh, icosphere, radial, sheet
+from discrepancy.transport import RelativeEpsilon
 
 
 def _animal(subdivisions: int = 2) -> Mesh:
@@ -197,6 +199,37 @@ def test_entropic_sweeps_by_hand():
     maps = EntropicCorrespondence(0.5)(f, g)
     torch.testing.assert_close(maps.xy, plan / plan.sum(1, keepdim=True))
     torch.testing.assert_close(maps.yx, (plan / plan.sum(0)).mT)
+
+
+def test_many_sweeps_are_the_optimal_plan():
+    # Two routes to one plan: alternating normalisations, and the library's solver with its implicit gradient.
+    f, g = _random(2, 7, 2).requires_grad_(), _random(3, 5, 2).requires_grad_()
+    weights = _random(9, 7, 5)
+    swept, solved = EntropicCorrespondence(0.3, 3000), TransportCorrespondence(Sinkhorn(RelativeEpsilon(2 * 0.3**2)))
+    slopes = []
+    for soft in (swept, solved):
+        maps = soft(f, g)
+        value = (weights * maps.xy).sum() + (weights.mT * maps.yx).sum()
+        slopes.append(torch.autograd.grad(value, f)[0])
+    torch.testing.assert_close(solved(f, g).xy, swept(f, g).xy, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(solved(f, g).yx, swept(f, g).yx, rtol=1e-5, atol=1e-6)
+    # The solver's relative epsilon is held fixed, the sweeps' moves with the mean distance: compare at a fixed scale.
+    scale = float(torch.cdist(f, g).square().mean())
+    fixed = TransportCorrespondence(Sinkhorn(2 * 0.3**2 * scale))(f, g)
+    value = (weights * fixed.xy).sum() + (weights.mT * fixed.yx).sum()
+    torch.testing.assert_close(torch.autograd.grad(value, f)[0], slopes[1], rtol=1e-4, atol=1e-6)
+    with pytest.raises(TypeError, match="must be a Sinkhorn"):
+        TransportCorrespondence(SoftmaxCorrespondence())  # type: ignore[arg-type]
+
+
+def test_signs_of_eigenfunctions_do_not_matter():
+    x, y, truth, _ = _pair(12)
+    signs = torch.where(_random(1, 12) > 0, 1.0, -1.0).to(torch.float64)
+    flipped = LaplacianBasis(x.vectors * signs, x.values, x.mass)
+    f, g = _random(3, x.n, 30), _random(3, x.n, 30)[truth]
+    a, b = functional_map(f, g, x, y), functional_map(f, g, flipped, y)
+    torch.testing.assert_close(b, a * signs)
+    assert torch.equal(fmap_to_point_map(a, x, y), fmap_to_point_map(b, flipped, y))
 
 
 def test_entropic_limits_do_not_overflow():

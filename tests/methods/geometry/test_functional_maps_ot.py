@@ -15,6 +15,7 @@ from discrepancy.methods.geometry.functional_maps import (
     Correspondence,
     LossWeights,
     SoftmaxCorrespondence,
+    TransportCorrespondence,
     geodesic_distances,
     geodesic_error,
 )
@@ -134,8 +135,9 @@ def test_the_same_seed_gives_the_same_map(pairs):
         {"bidirectional": True, "mass_weights": True},
         {"discrepancy": EnergyDistance()},
         {"weights": LossWeights(transport=0, dirichlet=1.0, commutativity=1.0)},
+        {"refinement": TransportCorrespondence()},
     ],
-    ids=["mlp", "features", "masses", "energy", "dirichlet"],
+    ids=["mlp", "features", "masses", "energy", "dirichlet", "optimal"],
 )
 def test_options_run(pairs, options):
     found = _matcher(epochs=2, **options).fit(pairs).match(*pairs[0], refine=2)

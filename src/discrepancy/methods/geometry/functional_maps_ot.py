@@ -53,7 +53,10 @@ class FeatureNetwork(nn.Module):
 @dataclass(frozen=True, repr=False)
 class ShapeMatch(Result):
     """A correspondence: `y_to_x` (n_y,), the point of X that each point of Y comes from, the functional maps `C_xy` and `C_yx`
-    that the features give, the `losses` that they have, and the record of the refinement (`history`, None without)."""
+    that the features give, the `losses` that they have, and the record of the refinement (`history`, None without).
+
+    What is known on X, labels of parts say, is carried over to Y by labels[y_to_x].
+    """
 
     y_to_x: Int[Tensor, " m"]
     C_xy: Float[Tensor, "k k"]
@@ -107,7 +110,7 @@ class ShapeMatcher:
     Raises ValueError for options out of range, no pairs, shapes with k points or fewer, bases with fewer than k eigenfunctions;
     TypeError for what is no shape and for mixed dtypes; NumericalError naming the step where training diverges. Soft maps
     take n_x n_y numbers: shapes of ten thousand points need gigabytes.
-    Source: Le et al. (2024). Not built: segmentation transfer.
+    Source: Le et al. (2024).
     """
 
     k: int = 200
@@ -236,7 +239,7 @@ class ShapeMatcher:
         scale = torch.where(spread > 1e-6 * every.abs().amax(0), spread, torch.ones_like(spread))
         if isinstance(self.network, nn.Module):
             return FeatureNetwork(copy.deepcopy(self.network), every.mean(0), scale, takes_basis=True)
-        net = self.network.build(every.shape[1], self.features, generator=source, dtype=every.dtype)
+        net = self.network.build(every.shape[1], self.features, generator=source, dtype=every.dtype).to(every.device)
         return FeatureNetwork(net, every.mean(0), scale, takes_basis=isinstance(self.network, DiffusionNet))
 
     def _losses(

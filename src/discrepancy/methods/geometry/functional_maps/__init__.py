@@ -10,6 +10,7 @@ from discrepancy.methods.geometry.functional_maps.correspondence import (
     EntropicCorrespondence,
     SoftCorrespondence,
     SoftmaxCorrespondence,
+    TransportCorrespondence,
 )
 from discrepancy.methods.geometry.functional_maps.geodesics import GeodesicError, geodesic_distances, geodesic_error
 from discrepancy.methods.geometry.functional_maps.losses import FunctionalMapLosses, LossWeights, fmap_losses
@@ -24,6 +25,7 @@ __all__ = [
     "LossWeights",
     "SoftCorrespondence",
     "SoftmaxCorrespondence",
+    "TransportCorrespondence",
     "fmap_losses",
     "fmap_to_point_map",
     "functional_map",

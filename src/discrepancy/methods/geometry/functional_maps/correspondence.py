@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discrepancy._validate import positive
+from discrepancy.transport import RelativeEpsilon, Sinkhorn
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,4 +99,33 @@ class EntropicCorrespondence:
         return Correspondence(torch.softmax(log_plan + g, 1), torch.softmax(log_plan + f, 0).mT)
 
 
-__all__ = ["Correspondence", "EntropicCorrespondence", "SoftCorrespondence", "SoftmaxCorrespondence", "unit_rows"]
+@dataclass(frozen=True)
+class TransportCorrespondence:
+    """The same plan solved to the end: the rows and columns of `problem`'s optimal plan between the features, at sum one.
+
+    problem: a `Sinkhorn`; its epsilon is relative to the mean cost by default, 2 sigma^2 in terms of `EntropicCorrespondence`.
+    Gradients are those of the optimal plan, by implicit differentiation: one linear solve, whatever the iterations were. Memory
+    n_x n_y. Raises TypeError for another object.
+    """
+
+    problem: Sinkhorn = field(default_factory=lambda: Sinkhorn(RelativeEpsilon(0.02)))
+
+    def __post_init__(self) -> None:
+        """Check the problem."""
+        if not isinstance(self.problem, Sinkhorn):
+            raise TypeError(f"problem must be a Sinkhorn(...), which has a plan with a gradient, got {self.problem!r}")
+
+    def __call__(self, features_x: Float[Tensor, "n c"], features_y: Float[Tensor, "m c"]) -> Correspondence:
+        """The correspondence, differentiable in the features."""
+        plan = self.problem.solve(features_x, features_y, differentiable=True).plan()
+        return Correspondence(plan / plan.sum(1, keepdim=True), (plan / plan.sum(0)).mT)
+
+
+__all__ = [
+    "Correspondence",
+    "EntropicCorrespondence",
+    "SoftCorrespondence",
+    "SoftmaxCorrespondence",
+    "TransportCorrespondence",
+    "unit_rows",
+]

@@ -19,8 +19,8 @@ from discrepancy.methods.geometry.meshes import as_mesh
 def geodesic_distances(mesh: Any, *, sources: Int[Tensor, " s"] | None = None) -> Float[Tensor, "s n"]:
     """Lengths of shortest paths along the edges from each source (all vertices if None) to every vertex, in the mesh's units.
 
-    An upper bound of the distance along the surface, by up to a quarter on regular triangles, ten per cent on average; infinite between parts that are
-    not connected. Time s n log n, memory s n. Source: Dijkstra's algorithm, by SciPy.
+    An upper bound of the distance along the surface, by up to a quarter on regular triangles and a tenth on average; infinite
+    between parts that are not connected. Time s n log n, memory s n. Source: Dijkstra's algorithm, by SciPy.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import dijkstra
