@@ -105,9 +105,9 @@ def _detail(row: dict[str, Any]) -> list[str]:
     return [*out, ""]
 
 
-def markdown(rows: list[dict[str, Any]], machine: str, limit: float) -> str:
-    """The whole document."""
-    out = [_HEADING.format(machine=machine, limit=limit)]
+def markdown(rows: list[dict[str, Any]], machine: str, limit: float, heading: str = _HEADING) -> str:
+    """The whole document, under a heading with places for machine and limit."""
+    out = [heading.format(machine=machine, limit=limit)]
     for task in dict.fromkeys(row["task"] for row in rows):
         out += [f"## {task}", ""]
         out += ["| | threads | best peer | peer | ours | ratio | reach for | peak and error, ours / peer | |", "|" + "---|" * 9]

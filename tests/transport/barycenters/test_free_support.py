@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from discrepancy import EnergyDistance, OptimalTransport, SinkhornDivergence, barycenter
+from discrepancy.transport import OptimisedWeights
 
 
 def test_barycenter_of_translates_is_the_translate() -> None:
@@ -59,6 +60,44 @@ def test_other_discrepancies_are_descended(D) -> None:  # type: ignore[no-untype
     assert float(found.points.mean(0).norm()) == pytest.approx(float(np.linalg.norm(x.mean(0))), abs=0.15)
     if isinstance(D, SinkhornDivergence):
         assert float(OptimalTransport()(found.points, x)) < 0.15
+
+
+def test_optimised_weights_descend_below_equal_ones_and_find_planted_masses() -> None:
+    rng = np.random.default_rng(4)
+    clouds = [rng.normal(size=(n, 2)) + rng.normal(size=2) for n in (14, 17)]
+    masses = [rng.dirichlet(np.ones(len(c))) for c in clouds]
+    start = rng.normal(size=(6, 2))
+    options: Any = {"weights_of": masses, "start": start, "tolerance": 1e-10}
+    equal = barycenter(clouds, [0.4, 0.6], **options)
+    free = barycenter(clouds, [0.4, 0.6], support_weights=OptimisedWeights(), **options)
+    assert free.value < equal.value
+    assert bool((free.values.diff() <= 1e-12).all())
+    assert float(free.weights.sum()) == pytest.approx(1.0)
+    again = sum(
+        w * ot.emd2(free.weights.numpy(), m, ot.dist(free.points.numpy(), c))
+        for w, m, c in zip([0.4, 0.6], masses, clouds, strict=True)
+    )
+    assert free.value == pytest.approx(float(again), rel=1e-9)
+    # One measure of as many points: its own points and masses, cost zero.
+    x, m = 5 * rng.normal(size=(5, 2)), rng.dirichlet(np.ones(5))
+    same = barycenter([x, x + 1.0], weights_of=[m, m], start=x + 0.3, support_weights=OptimisedWeights())
+    order = np.argsort(same.points[:, 0].numpy())
+    np.testing.assert_allclose(
+        same.points.numpy()[order], np.sort(x + 0.5, 0)[:, :1] * [1, 0] + (x + 0.5)[np.argsort(x[:, 0])] * [0, 1]
+    )
+    np.testing.assert_allclose(same.weights.numpy()[order], m[np.argsort(x[:, 0])], atol=1e-9)
+
+
+def test_optimised_weights_refuse_what_they_cannot_do() -> None:
+    x = np.zeros((3, 2))
+    with pytest.raises(TypeError, match="support_weights must be"):
+        barycenter([x], support_weights="optimised")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="squared Euclidean"):
+        barycenter([x], discrepancy=EnergyDistance(), support_weights=OptimisedWeights())
+    with pytest.raises(ValueError, match="unknowns"):
+        barycenter([x], support_weights=OptimisedWeights(max_unknowns=5))
+    with pytest.raises(ValueError, match="max_unknowns"):
+        OptimisedWeights(max_unknowns=0)
 
 
 def test_bad_input_is_named() -> None:

@@ -15,6 +15,8 @@ Map = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 # An error this many times the best one so far sends a problem back to its best point.
 _ASTRAY = 10.0
+# Plain steps at the beginning, which leave the far surroundings of the start.
+_WARM_UP = 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def fixed_point(step: Map, start: Tensor, *, tolerance: float, limit: int, memor
     moves, turns = (torch.zeros(len(start), memory, start.shape[1], dtype=start.dtype) for _ in range(2))
     image_before = residual_before = torch.empty(0)
     best, best_image = errors.clone(), start
-    plain = torch.zeros(len(start), dtype=torch.int64)
+    plain = torch.full((len(start),), _WARM_UP)
     done = 0
     while True:
         image, error, weight = step(x, active)
@@ -50,16 +52,18 @@ def fixed_point(step: Map, start: Tensor, *, tolerance: float, limit: int, memor
         if done >= limit or not bool(stay.any()):
             break
         residual = image - x
-        astray = ~(error <= _ASTRAY * best)
+        # Plain steps may raise the error for a while, and are let do so.
+        astray = ~(error <= _ASTRAY * best) & (plain == 0)
         if done > 1:
             slot = (done - 2) % memory
             moves[:, slot], turns[:, slot] = image - image_before, residual - residual_before
         if bool(astray.any()):
             moves[astray] = turns[astray] = 0
+            best[astray] = torch.inf
             plain[astray] = memory + 2  # until what was seen around the return is overwritten
             image = torch.where(astray[:, None], best_image, image)
             residual = torch.where(astray[:, None], torch.zeros_like(residual), residual)
-        fresh = error < best
+        fresh = (error < best) & ~astray
         best, best_image = torch.where(fresh, error, best), torch.where(fresh[:, None], image, best_image)
         x = image - torch.einsum("bm,bms->bs", _coefficients(turns, residual, weight, plain), moves)
         image_before, residual_before = image, residual
