@@ -27,6 +27,7 @@ from discrepancy.methods.geometry.meshes import (
     Mesh,
     SampledPoints,
     Varifold,
+    as_mesh,
     bumpy_sphere,
     coarsened,
     ellipsoid,
@@ -84,7 +85,7 @@ def _ratio(same: tuple[Mesh, Mesh], other: Mesh, D: Discrepancy, encoding: Encod
 
 def _cortices() -> tuple[Mesh, Mesh]:
     """The inner and the outer surface, 10,242 vertices each, in single precision."""
-    white, pial = (Mesh(*cortex(f"fsaverage5-{which}")) for which in ("white", "pial"))
+    white, pial = as_mesh(cortex("fsaverage5-white")), as_mesh(cortex("fsaverage5-pial"))
     return white.moved(white.vertices.float()), pial.moved(pial.vertices.float())
 
 
@@ -226,6 +227,7 @@ def draw(rows: list[Row], file: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.colors import LightSource
 
     row = rows[0]
     panels = [
@@ -236,7 +238,7 @@ def draw(rows: list[Row], file: Path) -> None:
         *((f"{name}", row[f"_cortex {name}"], f"cortex: {{}} {name}") for name in _LOSSES),
     ]
     fig, axes = plt.subplots(2, 4, figsize=(15, 8), layout="constrained", subplot_kw={"projection": "3d"})
-    light = matplotlib.colors.LightSource(azdeg=225, altdeg=60)
+    light = LightSource(azdeg=225, altdeg=60)
     for k, (axis, (title, mesh, key)) in enumerate(zip(axes.flat, panels, strict=True)):
         x, y, z = mesh.vertices.numpy().T
         surface = axis.plot_trisurf(
@@ -248,7 +250,7 @@ def draw(rows: list[Row], file: Path) -> None:
             title += f"\ndistance {row[key.format('distance')]:.3g}{unit}, normals {row[key.format('normals')]:.3f}"
         axis.set_title(title)
         axis.view_init(elev=60 if k < 4 else 15, azim=20 if k < 4 else 180)
-        axis.set_box_aspect([float(np_range) for np_range in (x.max() - x.min(), y.max() - y.min(), z.max() - z.min())])
+        axis.set_box_aspect([float(side) for side in (x.max() - x.min(), y.max() - y.min(), z.max() - z.min())], zoom=1.4)
         axis.set_axis_off()
     fig.savefig(file, dpi=110)
     plt.close(fig)

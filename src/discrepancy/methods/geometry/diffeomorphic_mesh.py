@@ -141,6 +141,7 @@ def fit_mesh(
     for penalty in penalties:
         if not isinstance(penalty, MeshPenalty):
             raise TypeError(f"penalties must be objects such as NormalBending(0.01), got {penalty!r}")
+        penalty(start, goal)  # what faces alone determine is kept with the template and handed on to its deformations
     plan = Training(steps=500, learning_rate=5e-3) if training is None else training
     warn_of_mismatch(start, goal)
     goal = goal.moved(goal.vertices.to(start.vertices))

@@ -136,3 +136,10 @@ def test_moving_needs_as_many_vertices():
 def test_subdivisions_are_whole():
     with pytest.raises(ValueError, match="subdivisions"):
         icosphere(-1)
+
+
+def test_what_the_faces_determine_is_handed_on_to_deformations():
+    ball = icosphere(1)
+    edges = ball.edges
+    assert ball.moved(2 * ball.vertices).edges is edges
+    assert "neighbours" not in ball.moved(ball.vertices).__dict__
