@@ -66,10 +66,9 @@ class DiffusionNetModule(nn.Module):
         # In units of the lowest positive eigenvalue, so that neither the shape's size nor the unit of its coordinates matters.
         lowest = basis.values[basis.values > 1e-7 * basis.values[-1]]
         values = basis.values / lowest[0] if len(lowest) else basis.values
-        mass = basis.mass
         x = self.first(features)
         for block in self.blocks:
-            x = block(x, basis.vectors, values, mass)
+            x = block(x, basis.vectors, values, basis.mass)
         return self.last(x)
 
 

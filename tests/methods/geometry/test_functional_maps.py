@@ -148,6 +148,8 @@ def test_bad_features_and_bases():
     single = LaplacianBasis(x.vectors.float(), x.values.float(), x.mass.float())
     with pytest.raises(TypeError, match="one dtype"):
         functional_map(f.float(), f, single, y)
+    with pytest.raises(TypeError, match="convert one of them"):
+        functional_map(f.float(), f, x, y)
     with pytest.raises(ValueError, match="C_xy must have shape"):
         fmap_to_point_map(torch.eye(5, dtype=torch.float64), x, y)
     with pytest.raises(ValueError, match="one entry for each"):
@@ -214,7 +216,7 @@ def test_many_sweeps_are_the_optimal_plan():
     torch.testing.assert_close(solved(f, g).xy, swept(f, g).xy, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(solved(f, g).yx, swept(f, g).yx, rtol=1e-5, atol=1e-6)
     # The solver's relative epsilon is held fixed, the sweeps' moves with the mean distance: compare at a fixed scale.
-    scale = float(torch.cdist(f, g).square().mean())
+    scale = float(torch.cdist(f, g).square().mean().detach())
     fixed = TransportCorrespondence(Sinkhorn(2 * 0.3**2 * scale))(f, g)
     value = (weights * fixed.xy).sum() + (weights.mT * fixed.yx).sum()
     torch.testing.assert_close(torch.autograd.grad(value, f)[0], slopes[1], rtol=1e-4, atol=1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import pytest
 import torch
@@ -242,22 +241,3 @@ def test_shapes_that_will_not_do(fitted, pairs):
 def test_training_that_diverges_is_named(pairs):
     with pytest.raises((NumericalError, ValueError), match=r"step|non-finite"):
         _matcher(learning_rate=1e30).fit(pairs)
-
-
-def test_diffusion_net_forgets_the_triangulation_and_the_size():
-    from discrepancy.methods.geometry.meshes import subdivided
-
-    coarse = _animal()
-    fine = subdivided(coarse)
-    net = DiffusionNet(8, 2).build(2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    outputs = []
-    for mesh in (coarse, fine, fine.moved(5 * fine.vertices)):
-        basis = LaplacianBasis.from_mesh(mesh, k=12, normalize=False)
-        features = mesh.vertices[:, :2] / mesh.vertices.abs().max()
-        outputs.append(net(features, basis).detach())
-    n = len(coarse.vertices)
-    assert (outputs[1][:n] - outputs[0]).abs().max() < 0.1 * outputs[0].std()
-    torch.testing.assert_close(outputs[2], outputs[1], rtol=1e-6, atol=1e-7)
-    with pytest.raises(ValueError, match="width"):
-        DiffusionNet(0)
-    assert math.isfinite(float(outputs[0].sum()))

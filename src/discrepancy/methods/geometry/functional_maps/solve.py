@@ -64,6 +64,8 @@ def functional_map(
     for name, f, basis in (("features_x", features_x, basis_x), ("features_y", features_y, basis_y)):
         if f.ndim != 2 or f.shape[0] != basis.n:
             raise ValueError(f"{name} must have shape ({basis.n}, c), a row for each point of its basis, got {tuple(f.shape)}")
+        if f.dtype != basis.vectors.dtype:
+            raise TypeError(f"{name} is {f.dtype} and its basis {basis.vectors.dtype}: convert one of them")
         require_finite(f, name)
     if features_x.shape[1] != features_y.shape[1]:
         raise ValueError(

@@ -38,7 +38,7 @@ def cotangent_operator(mesh: Mesh, *, normalize: bool = True) -> Surface:
     # In a box of size one, wherever it lies: the cotangents do not know the difference, rounding does.
     centred = vertices - vertices.mean(0)
     size = max(float(np.abs(centred).max()), np.finfo(float).tiny)
-    points, welded = np.unique(centred / size, axis=0, return_inverse=True)
+    points, welded = np.unique(centred / size + 0.0, axis=0, return_inverse=True)  # a negative zero is zero
     welded = welded.reshape(-1)
     if len(points) < len(vertices):
         _warn(f"{len(vertices) - len(points)} of {len(vertices)} vertices lie where others do: they are welded to them")
