@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from discrepancy.networks.attention import Attention, EfficientAttention, LinearAttention, SoftmaxAttention
 from discrepancy.networks.critics import BilinearCritic, ConcatenatedCritic
+from discrepancy.networks.coupling_flow import BoxFlow, CouplingFlow
 from discrepancy.networks.diffusion_net import DiffusionNet, DiffusionNetModule, SpectralBasis
 from discrepancy.networks.mlp import MLP
 from discrepancy.networks.point_net import PointCloudAutoencoder, PointNet
