@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from discrepancy.networks.attention import Attention, EfficientAttention, LinearAttention, SoftmaxAttention
-from discrepancy.networks.critics import BilinearCritic, ConcatenatedCritic
 from discrepancy.networks.coupling_flow import BoxFlow, CouplingFlow
+from discrepancy.networks.critics import BilinearCritic, ConcatenatedCritic
 from discrepancy.networks.diffusion_net import DiffusionNet, DiffusionNetModule, SpectralBasis
 from discrepancy.networks.mlp import MLP
 from discrepancy.networks.point_net import PointCloudAutoencoder, PointNet
@@ -14,8 +14,10 @@ __all__ = [
     "MLP",
     "Attention",
     "BilinearCritic",
+    "BoxFlow",
     "ConcatenatedCritic",
     "ConditionalUNet",
+    "CouplingFlow",
     "DiffusionNet",
     "DiffusionNetModule",
     "EfficientAttention",
