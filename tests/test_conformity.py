@@ -19,7 +19,10 @@ from discrepancy.transport import (
     BothBounds,
     EnergySlicedWasserstein,
     LowerBound,
+    MassShare,
     OptimalTransport,
+    PartialSinkhorn,
+    PartialTransport,
     PowerEnergy,
     SinkhornDivergence,
     SlicedWasserstein,
@@ -36,6 +39,7 @@ ACCURACY = {
     "SinkhornDivergence": 1e-5,
     "UnbalancedSinkhorn": 1e-5,
     "UnbalancedSinkhornDivergence": 1e-5,
+    "PartialSinkhorn": 1e-5,
 }
 
 
@@ -62,6 +66,9 @@ def _cases() -> list[Case]:
         # Gradients that hold the coefficient fixed are not those of the value: the suite sees the other kind.
         SlicedWasserstein(1.5, control_variate=LowerBound(detach_gamma=False)),
         SlicedWasserstein(control_variate=BothBounds(detach_gamma=False, cross_fit=True)),
+        PartialTransport(0.5, Euclidean()),
+        PartialTransport(MassShare(1.0)),
+        PartialSinkhorn(0.4, 0.5),
         SobolevDistance(math.inf),
         SobolevDistance(3.0, k=4),
         SinkhornDivergence(0.5, Euclidean()),

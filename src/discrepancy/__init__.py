@@ -34,6 +34,8 @@ _EXPORTS: dict[str, str] = {
     "OrliczWasserstein": "transport",
     "GromovWasserstein": "transport",
     "MetricMeasureSpace": "transport",
+    "PartialTransport": "transport",
+    "PartialSinkhorn": "transport",
     "SobolevDistance": "transport",
     "SobolevIPM": "transport",
     "barycenter": "transport",
@@ -154,6 +156,8 @@ if TYPE_CHECKING:
     from discrepancy.transport import MetricMeasureSpace as MetricMeasureSpace
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
+    from discrepancy.transport import PartialSinkhorn as PartialSinkhorn
+    from discrepancy.transport import PartialTransport as PartialTransport
     from discrepancy.transport import Sinkhorn as Sinkhorn
     from discrepancy.transport import SinkhornDivergence as SinkhornDivergence
     from discrepancy.transport import SlicedWasserstein as SlicedWasserstein

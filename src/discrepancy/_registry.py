@@ -23,6 +23,8 @@ _BUILT_IN: dict[str, str] = {
     "energy-sliced-wasserstein": "discrepancy.transport:EnergySlicedWasserstein",
     "von-mises-fisher-sliced": "discrepancy.transport:VonMisesFisherSliced",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
+    "partial-transport": "discrepancy.transport:PartialTransport",
+    "partial-sinkhorn": "discrepancy.transport:PartialSinkhorn",
     "sobolev-distance": "discrepancy.transport:SobolevDistance",
     "orlicz-wasserstein": "discrepancy.transport:OrliczWasserstein",
     "sinkhorn": "discrepancy.transport:Sinkhorn",

@@ -59,6 +59,10 @@ from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
 from discrepancy.transport.orlicz.excess import excess_mass, excess_mass_bound
 from discrepancy.transport.orlicz.functions import CustomOrlicz, ExponentialPower, OrliczFunction, Power
 from discrepancy.transport.orlicz.norm import luxemburg_norm
+from discrepancy.transport.partial.mass import MassShare
+from discrepancy.transport.partial.partial_sinkhorn import PartialSinkhorn
+from discrepancy.transport.partial.partial_transport import PartialTransport
+from discrepancy.transport.partial.result import PartialResult
 from discrepancy.transport.semi_discrete import SemiDiscrete, SemiDiscreteEstimate
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
@@ -112,6 +116,7 @@ __all__ = [
     "LowerBound",
     "MapNetwork",
     "MarginalPenalty",
+    "MassShare",
     "MetricMeasureSpace",
     "MongeGap",
     "MongeGapResult",
@@ -122,6 +127,9 @@ __all__ = [
     "OrliczFunction",
     "OrliczWasserstein",
     "PairedRows",
+    "PartialResult",
+    "PartialSinkhorn",
+    "PartialTransport",
     "Power",
     "PowerEnergy",
     "ProductSample",

@@ -23,12 +23,12 @@ def solve_pair(
     same = x.shape == y.shape and np.array_equal(x, y) and np.array_equal(a, b)
     if same and cost.premetric:
         return _identity(a)
-    if not cost.symmetric or same or _comes_first(x, a, y, b):
+    if not cost.symmetric or same or comes_first(x, a, y, b):
         return solver.solve_points(x, y, a, b, cost, start=start)
     return transposed(solver.solve_points(y, x, b, a, cost, start=None if start is None else _transposed_basis(start)))
 
 
-def _comes_first(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray) -> bool:
+def comes_first(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray) -> bool:
     """Whether (x, a) precedes (y, b): more rows first, then by the first entry that differs."""
     if len(x) != len(y):
         return len(x) > len(y)
@@ -57,4 +57,4 @@ def _transposed_basis(basis: Basis) -> Basis:
     return Basis(basis.columns, basis.rows, basis.flows, basis.b, basis.a, basis.g, basis.f)
 
 
-__all__ = ["solve_pair", "transposed"]
+__all__ = ["comes_first", "solve_pair", "transposed"]
