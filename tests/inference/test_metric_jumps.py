@@ -149,14 +149,15 @@ def test_the_statistic_against_plain_numpy(seed: int) -> None:
 
 
 def test_error_of_the_design() -> None:
-    """T with the other error, from the result's own parts: e = sum w^2 (d^2 - V)^2."""
+    """T with the other error, from its definition: e = sum w^2 (d^2 - V)^2 m / (m - 2) over both sides."""
     x, Y = uniform(150), gaussian(150, 2)
     found = frechet_jump_test(Y, x, 0.5, EuclideanSpace(), bandwidth=0.3, error=VarianceError.DESIGN)
     e = 0.0
     for side in (Side.LEFT, Side.RIGHT):
         w = local_linear_weights(x, torch.tensor([0.5], dtype=torch.float64), 0.3, Epanechnikov(), side).weights[0]
         d2 = (Y - w @ Y).square().sum(-1)
-        e += float((w.square() * (d2 - w @ d2).square()).sum())
+        seen = int((w != 0).sum())
+        e += float((w.square() * (d2 - w @ d2).square()).sum()) * seen / (seen - 2)
     assert found.variance_component == pytest.approx((found.variance_right - found.variance_left) ** 2 / e)
 
 

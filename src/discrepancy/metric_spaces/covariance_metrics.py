@@ -12,8 +12,6 @@ from torch import Tensor
 from discrepancy._validate import at_least, positive
 from discrepancy.linalg import (
     affine_invariant_distance,
-    affine_invariant_exp,
-    affine_invariant_log,
     congruence,
     symmetric_exp,
     symmetric_function,
@@ -173,8 +171,10 @@ class LogEuclidean(FlatMetric):
 class _CurvedMetric(CovarianceMetric):
     """A curved metric: means by Riemannian descent from the |w|-weighted average, which is definite where any point is."""
 
+    max_iterations: int = 500
+
     @abstractmethod
-    def log(self, o: Tensor, y: Tensor) -> Tensor: ...
+    def look(self, o: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]: ...
 
     @abstractmethod
     def exp(self, o: Tensor, v: Tensor) -> Tensor: ...
@@ -182,7 +182,8 @@ class _CurvedMetric(CovarianceMetric):
     @abstractmethod
     def square_norm(self, o: Tensor, v: Tensor) -> Tensor: ...
 
-    max_iterations: int = 500
+    @abstractmethod
+    def unit(self, o: Tensor) -> Tensor: ...
 
     def mean(self, Y: Tensor, w: Tensor) -> Center:
         """A local minimum by descent; without gradient."""
@@ -210,18 +211,28 @@ class AffineInvariant(_CurvedMetric):
         """The squared distance."""
         return affine_invariant_distance(a, b).square()
 
-    def log(self, o: Tensor, y: Tensor) -> Tensor:
-        """o^1/2 log(o^-1/2 y o^-1/2) o^1/2."""
-        return affine_invariant_log(o, y)
+    def look(self, o: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """log(L^-1 Y L^-T) for o = L L^T, a velocity in an orthonormal frame, with its squared length."""
+        inverse = _inverse_factor(_lower(o)).unsqueeze(1)
+        velocity = symmetric_log(congruence(inverse, Y))
+        return velocity.square().sum((-1, -2)), velocity
 
     def exp(self, o: Tensor, v: Tensor) -> Tensor:
-        """o^1/2 exp(o^-1/2 v o^-1/2) o^1/2."""
-        return affine_invariant_exp(o, v)
+        """L exp(v) L^T."""
+        return congruence(_lower(o), symmetric_exp(v))
 
     def square_norm(self, o: Tensor, v: Tensor) -> Tensor:
-        """tr (o^-1 v)^2."""
-        inner = torch.linalg.solve(o, v)
-        return (inner * inner.mT).sum((-1, -2))
+        """|v|_F^2."""
+        return v.square().sum((-1, -2))
+
+    def unit(self, o: Tensor) -> Tensor:
+        """sqrt(d): what a change of all eigenvalues by a factor e is worth."""
+        return torch.full_like(o[..., 0, 0], o.shape[-1] ** 0.5)
+
+
+def _inverse_factor(lower: Tensor) -> Tensor:
+    eye = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device).expand_as(lower)
+    return torch.linalg.solve_triangular(lower, eye, upper=False)
 
 
 @dataclass(frozen=True)
@@ -243,11 +254,22 @@ class Bures(_CurvedMetric):
         """The squared distance."""
         return squared_bures(a, b)
 
-    def log(self, o: Tensor, y: Tensor) -> Tensor:
-        """T - I for the transport map T from N(0, o) to N(0, y): a velocity as a linear field."""
-        W = map_factor(factor(o), factor(y))
-        T = W @ W.mT
-        return T - torch.eye(T.shape[-1], dtype=T.dtype, device=T.device)
+    def look(self, o: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """T - I for the transport map T from N(0, o) to N(0, Y), a velocity as a linear field, with squared distances.
+
+        Where o is well conditioned, T = L^-T (L^T Y L)^1/2 L^-1 and |(T - I) L|_F^2; else by factors and their singular values.
+        """
+        eye = torch.eye(o.shape[-1], dtype=o.dtype, device=o.device)
+        lower, info = torch.linalg.cholesky_ex(o)
+        values = torch.linalg.eigvalsh(o)
+        if bool((info == 0).all()) and bool((values[:, 0] > torch.finfo(o.dtype).eps ** 0.35 * values[:, -1]).all()):
+            L = lower.unsqueeze(1)
+            root = symmetric_power(congruence(L.mT, Y), 0.5)
+            inverse = _inverse_factor(lower).unsqueeze(1)
+            velocity = congruence(inverse.mT, root) - eye
+            return (velocity @ L).square().sum((-1, -2)), velocity
+        W = map_factor(factor(o).unsqueeze(1), factor(Y))
+        return squared_bures(Y, o.unsqueeze(1)), W @ W.mT - eye
 
     def exp(self, o: Tensor, v: Tensor) -> Tensor:
         """(I + v) o (I + v)."""
@@ -256,6 +278,10 @@ class Bures(_CurvedMetric):
     def square_norm(self, o: Tensor, v: Tensor) -> Tensor:
         """tr v o v, the mean squared length of the field under N(0, o)."""
         return ((v @ o) * v).sum((-1, -2))
+
+    def unit(self, o: Tensor) -> Tensor:
+        """The root of the trace: the distance from zero."""
+        return o.diagonal(dim1=-2, dim2=-1).sum(-1).sqrt()
 
 
 __all__ = [

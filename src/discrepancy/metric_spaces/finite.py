@@ -105,13 +105,19 @@ class SampleSpace(MetricSpace):
         value = self.D(a, b, generator=source).clamp_min(0)
         return value if self.power == 2 else value ** (2 / self.power)
 
+    @torch.no_grad()
+    def _squares(self, Y: Tensor) -> Tensor:
+        squares = Y.new_zeros(len(Y), len(Y))
+        for i in range(len(Y) - 1):  # one row at a time: a batch of all pairs would copy the samples n times
+            squares[i, i + 1 :] = self._squared(Y[i], Y[i + 1 :])
+        return squares + squares.mT
+
+    def tabulated(self, sample: Tensor) -> tuple[MetricSpace, Tensor]:
+        """The matrix of distances, and the indices of the points in it."""
+        return DistanceMatrixSpace(self._squares(sample).sqrt()), torch.arange(len(sample), device=sample.device)
+
     def _mean(self, Y: Tensor, w: Tensor) -> Center:
-        n = len(Y)
-        squares = Y.new_zeros(n, n)
-        with torch.no_grad():
-            for i in range(n - 1):  # one row at a time: a batch of all pairs would copy the samples n times
-                squares[i, i + 1 :] = self._squared(Y[i], Y[i + 1 :])
-        return Center(Y[medoid(squares + squares.mT, w.detach())])
+        return Center(Y[medoid(self._squares(Y), w.detach())])
 
 
 @dataclass(frozen=True)
@@ -178,11 +184,20 @@ class CustomSpace(MetricSpace):
                 rows.append(torch.cat([self._to_one(y[k : k + 1], o[k]) for k in range(len(y))]))
         return torch.stack(rows).reshape(shape)
 
+    @torch.no_grad()
+    def _squares(self, Y: Tensor) -> Tensor:
+        return torch.stack([self._to_one(Y, o) for o in Y], 1)
+
+    def tabulated(self, sample: Tensor) -> tuple[MetricSpace, Tensor]:
+        """Without a mean: the matrix of distances, and the indices of the points in it."""
+        if self.mean_function is not None:
+            return self, sample
+        return DistanceMatrixSpace(self._squares(sample).sqrt()), torch.arange(len(sample), device=sample.device)
+
     def _mean(self, Y: Tensor, w: Tensor) -> Center:
         rows = w.reshape(-1, w.shape[-1])
         if self.mean_function is None:
-            squares = torch.stack([self._to_one(Y, o) for o in Y])
-            return Center(Y[medoid(squares, w)])
+            return Center(Y[medoid(self._squares(Y), w)])
         points = [as_tensor(self.mean_function(Y, row), "the mean", like=Y).to(Y) for row in rows]
         if points[0].shape != Y.shape[1:]:
             raise ValueError(f"mean_function must return a point of shape {tuple(Y.shape[1:])}, got {tuple(points[0].shape)}")

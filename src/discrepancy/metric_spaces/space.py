@@ -105,6 +105,11 @@ class MetricSpace(ABC):
         """d^2(Y_i, center) as (*B, n), for a validated sample Y (n, *P) and centers (*B, *P)."""
         return self._squared(Y, center.unsqueeze(-1 - self.point_ndim))
 
+    def tabulated(self, sample: Tensor) -> tuple[MetricSpace, Tensor]:
+        """A space with the same distances between the points of a validated sample, and the points in it, for many means of one
+        sample. Itself, unless a mean is a search among the points: then a matrix of distances, whose points are indices."""
+        return self, sample
+
     def frechet_mean(self, Y: Any, weights: Any = None) -> FrechetMean:
         """argmin over o of sum_i w_i d^2(Y_i, o), for a sample Y (n, *P) and weights (n,) or many weightings (..., n).
 

@@ -21,12 +21,14 @@ class SphereGeometry:
         apart, together = torch.linalg.vector_norm(a - b, dim=-1), torch.linalg.vector_norm(a + b, dim=-1)
         return (2 * torch.atan2(apart, together)).square()
 
-    def log(self, o: Tensor, y: Tensor) -> Tensor:
-        """The tangent at o towards y, as long as the angle; zero at the antipode, where no direction is shortest."""
-        across = y - (o * y).sum(-1, keepdim=True) * o
+    def look(self, o: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared angles, and tangents as long as the angle; zero at the antipode, where no direction is shortest."""
+        o = o.unsqueeze(1)
+        across = Y - (o * Y).sum(-1, keepdim=True) * o
         length = torch.linalg.vector_norm(across, dim=-1, keepdim=True)
-        angle = self.squared(o, y).sqrt().unsqueeze(-1)
-        return torch.where(length > 0, across * (angle / torch.where(length > 0, length, torch.ones_like(length))), 0.0)
+        squares = self.squared(o, Y)
+        ratio = squares.sqrt().unsqueeze(-1) / torch.where(length > 0, length, torch.ones_like(length))
+        return squares, torch.where(length > 0, across * ratio, 0.0)
 
     def exp(self, o: Tensor, v: Tensor) -> Tensor:
         """cos|v| o + sin|v| v/|v|, renormalised."""
@@ -37,6 +39,10 @@ class SphereGeometry:
     def square_norm(self, o: Tensor, v: Tensor) -> Tensor:
         """|v|^2."""
         return v.square().sum(-1)
+
+    def unit(self, o: Tensor) -> Tensor:
+        """One radian."""
+        return torch.ones_like(o[..., 0])
 
     def mean(self, Y: Tensor, w: Tensor, max_iterations: int) -> Center:
         """Descent from the weighted average, normalised; where that vanishes, from the sample point of the smallest objective."""

@@ -234,7 +234,7 @@ def draw(rows: list[Row], file: Path) -> None:
         value = sum(r[key] for r in rows) / len(rows)
         right.barh(k, value, color="#2563eb", height=0.6)
         right.plot([bound, bound], [k - 0.4, k + 0.4], color="#dc2626", lw=1.5, label="bound" if k == 0 else None)
-        right.text(value + 0.015, k, f"{value:.3g}", va="center", fontsize=8)
+        right.text(max(value, bound if bound < 0.2 else 0) + 0.015, k, f"{value:.3g}", va="center", fontsize=8)
         bars[label] = (key, bound)
     right.set_yticks(range(len(bars)), list(bars), fontsize=8)
     right.set(xlabel="share of data sets in which the test rejects at 5 %", xlim=(0, 1.1))

@@ -94,7 +94,7 @@ def frechet_anova(
             raise ValueError(f"groups[{i}] has {len(s)} point: a variance needs two")
         if s.shape[1:] != samples[0].shape[1:]:
             raise ValueError(f"groups[{i}] has points of shape {tuple(s.shape[1:])}, groups[0] of {tuple(samples[0].shape[1:])}")
-    Y = torch.cat(samples)
+    given, (space, Y) = space, space.tabulated(pooled_sample := torch.cat(samples))
     k, n = len(samples), len(Y)
     label = torch.repeat_interleave(torch.arange(k, device=Y.device), torch.tensor([len(s) for s in samples], device=Y.device))
     member = (label == torch.arange(k, device=Y.device)[:, None]).double()
@@ -129,9 +129,9 @@ def frechet_anova(
         p_value=p,
         p_low=low,
         p_high=high,
-        method=f"Frechet analysis of variance of {k} groups, {how}; {space!r}",
-        note="the means are medoids: approximate" if space.approximate else None,
-        means=found.points[0],
+        method=f"Frechet analysis of variance of {k} groups, {how}; {given!r}",
+        note="the means are medoids: approximate" if given.approximate else None,
+        means=found.points[0] if space is given else pooled_sample[found.points[0]],
         variances=found.V[0],
         variance_component=variance,
         mean_component=mean,

@@ -57,6 +57,7 @@ class CrossValidated:
             fold[s] = order % self.folds
             scored[s] = order < max(int(self.nearest * int(s.sum())), 1)
         rows = scored.nonzero()[:, 0]
+        rows = rows[x[rows].argsort()]  # neighbours share their searches
         beyond = torch.where(right[rows, None], x[None, :] > x[rows, None], x[None, :] < x[rows, None])
         seen = beyond & (fold[None, :] != fold[rows, None]) & (right[None, :] == right[rows, None])
         usable = local_linear_weights(x, x[rows], float(grid[0]), kernel, Side.BOTH, seen).solvable

@@ -16,6 +16,7 @@ from discrepancy.metric_spaces.means import check_space
 from discrepancy.metric_spaces.space import weights_like
 
 _ENTRIES = 1 << 24  # numbers that a block of means may hold at once, 128 MiB in float64
+_NEIGHBOURS = 16  # places that share one search for their means: they see nearly the same points
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,16 +49,22 @@ def paired_sample(Y: Any, X: Any, space: MetricSpace) -> tuple[Tensor, Tensor]:
 
 
 def means_in_blocks(space: MetricSpace, Y: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Outcome]:
-    """Frechet means (m, *P) and variances (m,) under weightings w (m, n), in blocks that bound the memory."""
+    """Frechet means (m, *P) and variances (m,) under weightings w (m, n), in blocks that bound the memory.
+
+    A block leaves out the points that none of its weightings sees: the work is least where neighbours in w are near in X.
+    """
     w = w.to(weights_like(Y))
-    rows = max(1, _ENTRIES // max(Y.numel(), 1))
+    rows = min(_NEIGHBOURS, max(1, _ENTRIES // max(Y.numel(), 1)))
     points, variances, worst = [], [], Outcome.CLOSED_FORM
     with torch.no_grad():
         for start in range(0, len(w), rows):
             block = w[start : start + rows]
-            found = space._mean(Y, block)
+            # A medoid may be any sample point, also one of weight zero.
+            seen = (block != 0).any(0) | space.approximate
+            near, block = Y[seen], block[:, seen]
+            found = space._mean(near, block)
             points.append(found.point)
-            variances.append((block * space.to_center(Y, found.point)).sum(-1))
+            variances.append((block * space.to_center(near, found.point)).sum(-1))
             if not found.outcome.ok or worst is Outcome.CLOSED_FORM:
                 worst = found.outcome
     return torch.cat(points), torch.cat(variances), worst
@@ -95,8 +102,10 @@ def local_frechet_regression(
             f"x0 = {float(places[k]):.6g} sees {int(local.count[k])} point(s) within the bandwidth {h:.6g} and fewer than two "
             "different X: no line fits; take a larger bandwidth"
         )
-    points, variances, outcome = means_in_blocks(space, sample, local.weights)
+    table, rows = space.tabulated(sample)
+    points, variances, outcome = means_in_blocks(table, rows, local.weights)
     outcome.warn("local_frechet_regression")
+    points = points if table is space else sample[points]
     return LocalFrechetFit(places, points, variances, local.count, h, outcome, space.approximate)
 
 
