@@ -104,7 +104,9 @@ def test_the_shape_of_meshes_of_other_packages_is_enough():
 
     mesh = icosphere(2, dtype=torch.float64)
     assert torch.equal(LaplacianBasis.from_mesh(Scan(mesh), k=5).values, LaplacianBasis.from_mesh(mesh, k=5).values)
-    assert torch.equal(LaplacianBasis.from_mesh(mesh.vertices, mesh.faces, k=5).values, LaplacianBasis.from_mesh(mesh, k=5).values)
+    assert torch.equal(
+        LaplacianBasis.from_mesh(mesh.vertices, mesh.faces, k=5).values, LaplacianBasis.from_mesh(mesh, k=5).values
+    )
 
 
 # ---- what is not quite a surface -------------------------------------------------------------------------------------------
