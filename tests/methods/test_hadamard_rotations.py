@@ -34,6 +34,8 @@ def test_one_block_on_an_axis_fails_in_every_coordinate() -> None:
     assert report.coordinate_test.p_value == 0.01
     assert report.marginal_ks > 0.3
     assert report.sign_cosine == pytest.approx(1.0)
+    assert report.largest == pytest.approx(1.0)
+    assert 2.5 < report.largest_haar < 4  # about sqrt(2 log 64) = 2.9
     assert report.distortion < 1e-12 < 0.1 < report.distortion_haar  # all coordinates have one size
 
 

@@ -96,8 +96,8 @@ def frechet_jump_test(
         T = [(V_+ - V_-)^2 + F^2 / (lambda (1 - lambda))] / e,   e = S_K (sigma_+^2 + sigma_-^2) / (n h f)
 
     with lambda = |w^+|_1 / (|w^+|_1 + |w^-|_1). Without a jump T tends to chi^2 with one degree of freedom, whose tail is the
-    p-value; F is of smaller order there. The test is conservative in small samples, the more so the larger h: at n = 200 it rejects
-    1 to 4 % of the time at a level of 5 % without a jump, `error=VarianceError.DESIGN` 5 to 8 %, with the more power.
+    p-value; F is of smaller order there. The test is conservative in small samples, the more so the larger h: at n = 200 and
+    a level of 5 % it rejects 1 to 4 % of the time without a jump, `error=VarianceError.DESIGN` 5 to 8 %, with more power.
 
     `bandwidth` h: a number in units of X, used as it is, or `CrossValidated()` (the default), which undersmooths. `kernel`:
     Epanechnikov(). Outcomes that were estimated from few draws carry their noise into V on both sides: draws of unequal number

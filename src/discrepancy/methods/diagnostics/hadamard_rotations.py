@@ -29,10 +29,12 @@ class RotationReport(Result):
     """How the images of one vector under structured rotations differ from those under Haar's, on `count` draws of each.
 
     `marginal_ks` and `marginal_ks_critical`: the Kolmogorov distance of a coordinate from its law under Haar's, and what only
-    one sample in twenty exceeds without a difference. `vertex_gap`, `vertex_gap_haar`: mean distances to the nearest vertex of
-    the transformed cube, a lower bound on W_1 by their difference. `distortion`, `distortion_haar`: 95 % quantiles of the
-    relative error of squared length when an eighth of the coordinates is kept. `sign_cosine`, `sign_cosine_haar`: what one bit
-    a coordinate keeps. `coordinate_test`, `vector_test`: two-sample tests of a coordinate and of whole vectors.
+    one sample in twenty exceeds without a difference. `vertex_gap`, `vertex_gap_haar`: mean distances to the nearest vertex
+    of the transformed cube, a lower bound on W_1 by their difference. `distortion`, `distortion_haar`: 95 % quantiles of the
+    relative error of squared length when an eighth of the coordinates is kept. `sign_cosine`, `sign_cosine_haar`: what one
+    bit a coordinate keeps. `largest`, `largest_haar`: 95 % quantiles of the largest coordinate, in units of |u| / sqrt(d),
+    which sets the range of a uniform quantiser. `coordinate_test`, `vector_test`: two-sample tests of a coordinate and of
+    whole vectors.
     """
 
     blocks: int
@@ -46,6 +48,8 @@ class RotationReport(Result):
     distortion_haar: float
     sign_cosine: float
     sign_cosine_haar: float
+    largest: float
+    largest_haar: float
     coordinate_test: TestResult
     vector_test: TestResult
 
@@ -100,6 +104,8 @@ def hadamard_rotations(
         distortion_haar=quantile(sketch_distortion(z, kept)),
         sign_cosine=float(sign_quantisation_cosine(y).mean()),
         sign_cosine_haar=float(sign_quantisation_cosine(z).mean()),
+        largest=quantile(y.abs().amax(-1)),
+        largest_haar=quantile(z.abs().amax(-1)),
         coordinate_test=test(y[:, coordinate : coordinate + 1], z[:, coordinate : coordinate + 1]),
         vector_test=test(y, z),
     )
