@@ -21,6 +21,7 @@ from discrepancy.methods.geometry.meshes import (
     SampledPoints,
     Varifold,
     ellipsoid,
+    folded_sphere,
     icosphere,
     self_intersections,
     surface_distance,
@@ -184,6 +185,15 @@ def test_free_vertices_have_no_flow():
     found = _fit(icosphere(1), ellipsoid(subdivisions=1), deformation=FreeVertices(), integrator=None)
     assert found.deformer is None
     assert found.after < found.before
+
+
+def test_free_vertices_cross_where_a_flow_does_not():
+    """Nearest points say nothing about neighbours: vertices that move alone tangle, those that a flow moves cannot."""
+    start, goal = icosphere(2), folded_sphere(subdivisions=2)
+    options = {"D": Chamfer(), "steps": 80, "encoding": SampledPoints(1000)}
+    alone = _fit(start, goal, deformation=FreeVertices(), integrator=None, **options)
+    assert self_intersections(alone.mesh).count > 0
+    assert self_intersections(_fit(start, goal, deformation=VelocityMLP(), **options).mesh).count == 0
 
 
 def test_a_deformer_is_trained_on():
