@@ -112,9 +112,10 @@ def covariance_distance(S: Tensor, R: Tensor) -> Tensor:
     first = _precedes(S, R)[..., None, None]
     S, R = torch.where(first, S, R), torch.where(first, R, S)
     value, trusted = _trace_form(S, R)
-    if not bool(trusted.all()):
-        rest = ~trusted
-        value = value.masked_scatter(rest, squared_distance(factor(S[rest]), factor(R[rest])))
+    if bool(trusted.all()):  # then well apart, all of them
+        return value
+    rest = ~trusted
+    value = value.masked_scatter(rest, squared_distance(factor(S[rest]), factor(R[rest])))
     return torch.where((S == R).flatten(-2).all(-1), torch.zeros_like(value), value)
 
 
@@ -122,7 +123,7 @@ def _trace_form(S: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
     """tr S + tr R - 2 tr (S^1/2 R S^1/2)^1/2 by Cholesky, and where cancellation and small eigenvalues do it no harm."""
     lower, info = torch.linalg.cholesky_ex(S)
     squares = torch.linalg.eigvalsh(lower.mT @ R @ lower)
-    total = (S + R).diagonal(dim1=-2, dim2=-1).sum(-1)
+    total = S.diagonal(dim1=-2, dim2=-1).sum(-1) + R.diagonal(dim1=-2, dim2=-1).sum(-1)
     value = total - 2 * squares.clamp_min(0).sqrt().sum(-1)
     eps = torch.finfo(S.dtype).eps
     return value, (info == 0) & (squares[..., 0] > eps**0.5 * squares[..., -1]) & (value > eps**0.25 * total)
@@ -130,6 +131,9 @@ def _trace_form(S: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
 
 def _precedes(S: Tensor, R: Tensor) -> Tensor:
     """Whether S comes first in an order of matrices, (...): by the first entry that differs."""
+    corners = S[..., 0, 0], R[..., 0, 0]
+    if bool((corners[0] != corners[1]).all()):
+        return corners[0] > corners[1]
     differs = (S != R).flatten(-2)
     k = differs.int().argmax(-1, keepdim=True)
     return (S.flatten(-2).gather(-1, k) >= R.flatten(-2).gather(-1, k))[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +118,36 @@ class GaussianBarycenter:
     outcome: Outcome
 
 
+def _well_conditioned(S: Tensor) -> bool:
+    """Whether roots of products lose no more than half of the digits: no eigenvalue below 1e-4 of its matrix's largest."""
+    values = torch.linalg.eigvalsh(S)
+    return bool((values[:, 0] > 1e-4 * values[:, -1]).all())
+
+
+def _by_roots(center: Tensor, S: Tensor, share: Tensor) -> Tensor:
+    """T center T with T the mean of the maps to S (K, d, d): for center = L L^T, T = L^-T mean_k (L^T S_k L)^1/2 L^-1."""
+    lower = torch.linalg.cholesky(center)
+    values, vectors = torch.linalg.eigh(lower.mT @ (S @ lower))
+    half = vectors * (share[:, None] * values.clamp_min(0).sqrt())[:, None, :]
+    # The sum over k of half_k vectors_k^T as one product: (d, K d) with (K d, d).
+    d = len(lower)
+    middle = half.movedim(0, 1).reshape(d, -1) @ vectors.movedim(0, 1).reshape(d, -1).mT
+    moved = torch.linalg.solve_triangular(lower.mT, (middle + middle.mT) / 2, upper=True)
+    return moved @ moved.mT
+
+
+def _by_factors(factors: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The same from factors of the covariances, right where these are singular."""
+
+    def step(center: Tensor, S: Tensor, share: Tensor) -> Tensor:
+        A = factor(center)
+        W = map_factor(A, factors)
+        moved = torch.einsum("k,kdr,krc->dc", share, W, W.mT @ A)
+        return moved @ moved.mT
+
+    return step
+
+
 @torch.no_grad()
 def bures_barycenter(
     means: Any, covariances: Any, w: Any = None, *, tolerance: float = 1e-10, max_iterations: int = 500
@@ -134,14 +165,11 @@ def bures_barycenter(
         raise ValueError(f"covariances must have shape (K, d, d), got {tuple(S.shape)}")
     m = mean(means, "means", S).expand(S.shape[0], -1)
     share = weights(w, S.shape[:1], "w", like=S)
-    factors = factor(S)
     center = torch.einsum("k,kde->de", share, S)
+    step = _by_roots if _well_conditioned(S) else _by_factors(factor(S))
     change, done = torch.inf, 0
     while done < max_iterations:
-        A = factor(center)
-        W = map_factor(A, factors)
-        moved = torch.einsum("k,kdr,krc->dc", share, W, W.mT @ A)
-        following = moved @ moved.mT
+        following = step(center, S, share)
         change = float((following - center).norm() / center.norm().clamp_min(torch.finfo(S.dtype).tiny))
         center, done = following, done + 1
         if change <= tolerance:

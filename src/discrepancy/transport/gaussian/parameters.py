@@ -20,15 +20,18 @@ def covariance(S: Any, name: str, *, like: Tensor | None = None) -> Tensor:
         raise ValueError(f"{name} must be square covariance matrices of shape (..., d, d), got {tuple(matrix.shape)}")
     require_finite(matrix, name)
     allowed = _ROUNDING.get(matrix.dtype, 1e-4)
-    size = matrix.detach().abs().amax((-1, -2)).clamp_min(torch.finfo(matrix.dtype).tiny)
-    asymmetry = float(((matrix - matrix.mT).detach().abs().amax((-1, -2)) / size).max())
+    values = matrix.detach()
+    low, high = values.flatten(-2).aminmax(dim=-1)
+    size = torch.maximum(-low, high).clamp_min(torch.finfo(matrix.dtype).tiny)
+    asymmetry = float(((values - values.mT).flatten(-2).amax(-1) / size).max())  # the difference is odd: its maximum is its size
     if asymmetry > allowed:
         raise ValueError(
             f"{name} is not symmetric: entries differ by {asymmetry:.2g} of the largest; pass (S + S.mT) / 2 if that is noise"
         )
-    symmetric = (matrix + matrix.mT) / 2
-    slack = (2 * allowed * size)[..., None, None] * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    if bool((torch.linalg.cholesky_ex(symmetric.detach() + slack).info > 0).any()):
+    symmetric = matrix if asymmetry == 0 else (matrix + matrix.mT) / 2
+    lifted = symmetric.detach().clone()
+    lifted.diagonal(dim1=-2, dim2=-1).add_(2 * allowed * size[..., None])
+    if bool((torch.linalg.cholesky_ex(lifted).info > 0).any()):
         lowest = float((torch.linalg.eigvalsh(symmetric.detach())[..., 0] / size).min())
         raise ValueError(f"{name} is no covariance: an eigenvalue is {lowest:.2g} times its largest entry")
     return symmetric
