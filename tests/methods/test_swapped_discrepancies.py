@@ -23,6 +23,8 @@ from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh
 from discrepancy.methods.geometry.functional_maps_ot import ShapeMatcher
 from discrepancy.methods.geometry.laplacians import HeatKernelSignature
 from discrepancy.methods.geometry.meshes import ellipsoid, icosphere
+from discrepancy.methods.physics.configurations import ConfigurationDistance
+from discrepancy.methods.physics.farthest_points import farthest_point_subset
 from discrepancy.methods.physics.wassdiff import DistributionRegularizedScoreMatching
 from discrepancy.metric_spaces import SampleSpace
 from discrepancy.networks import MLP, PointCloudAutoencoder, PointNet, UNet
@@ -142,6 +144,17 @@ def frechet_mean_of_clouds(D: Discrepancy) -> tuple[float, float]:
     return float(space.squared_distance(clouds, clouds[0]).mean()), float(found.variance)
 
 
+def spread_configurations(D: Discrepancy) -> tuple[float, float]:
+    """How far, atom type by atom type, configurations are from the nearest of four: the first ones, and the farthest points."""
+    generator = torch.Generator().manual_seed(4)
+    spread = torch.linspace(0, 3, 12, dtype=torch.float64)[:, None, None]
+    many = torch.randn(6, 3, generator=generator, dtype=torch.float64) + spread
+    distance = ConfigurationDistance(discrepancy=D)
+    table = torch.stack([distance(x, many, "AAABBB") for x in many])
+    chosen = farthest_point_subset(many, 4, lambda x, others: distance(x, others, "AAABBB").clamp_min(0))
+    return tuple(float(table[list(c)].amin(0).max()) for c in (range(4), chosen))  # type: ignore[return-value]
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "diffeomorphic-mesh": mesh_fit,
     "functional-maps-ot": shape_matching,
@@ -153,6 +166,7 @@ CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "amortized-vdsw": reconstruction,
     "hadamard-rotations": rotations_of_an_axis,
     "frechet-mean": frechet_mean_of_clouds,
+    "gp-saddle-pruning": spread_configurations,
 }
 
 
