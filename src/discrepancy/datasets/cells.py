@@ -16,14 +16,14 @@ def blood_cells(features: Literal["components", "genes"] = "components") -> tupl
     Needs h5py; raises `MissingCarrier` with the install line without the carrier, scanpy, which itself is not imported.
     """
     if features not in ("components", "genes"):
-        raise ValueError(f"features must be \"components\" or \"genes\", got {features!r}")
+        raise ValueError(f'features must be "components" or "genes", got {features!r}')
     import h5py
 
     with h5py.File(path("pbmc"), "r") as file:
-        values = np.asarray(file["obsm"]["X_pca"] if features == "components" else file["X"], dtype=np.float64)
+        values = np.asarray(file["obsm"])["X_pca"] if features == "components" else np.asarray(file["X"])
         names = np.asarray(file["uns/bulk_labels_categories"]).astype(str)
-        types = names[np.asarray(file["obs"]["bulk_labels"], dtype=np.int64)]
-    return values, types
+        types = names[np.asarray(file["obs"])["bulk_labels"].astype(np.int64)]
+    return values.astype(np.float64), types
 
 
 __all__ = ["blood_cells"]

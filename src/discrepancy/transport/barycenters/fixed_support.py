@@ -39,8 +39,9 @@ class FixedSupportBarycenter(Result):
     `weights` (..., n), or (..., *shape) on a grid, sum to one; `value` (...) is the objective sum_k w_k T_k and `terms` (..., K)
     the T_k, in units of the cost (debiased: Sinkhorn divergences; entropic: with the entropy against 1 x b_k, hence of any
     sign); `marginal_error` the L1 error of the plans' marginals, averaged under w; `dual_gap` by how much another a could lie
-    below `value` at most (None for the entropic one, where the marginal error says it); `iterations`, `epsilon` (0 when exact), `outcome`. `.plan(k)` is the plan (..., n, m) from the
-    barycenter to measure k. `value` is differentiable in the measures and in w; `weights` are not.
+    below `value` at most (None for the entropic one, where the marginal error says it); `iterations`, `epsilon` (0 when exact),
+    `outcome`. `.plan(k)` is the plan (..., n, m) from the barycenter to measure k. `value` is differentiable in the measures and
+    in w; `weights` are not.
     """
 
     weights: Tensor
