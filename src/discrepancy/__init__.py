@@ -29,6 +29,7 @@ _EXPORTS: dict[str, str] = {
     "OptimalTransport": "transport",
     "Wasserstein": "transport",
     "SlicedWasserstein": "transport",
+    "MaxSlicedWasserstein": "transport",
     "EnergySlicedWasserstein": "transport",
     "GaussianWasserstein": "transport",
     "OrliczWasserstein": "transport",
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
     from discrepancy.transport import GridSinkhornDivergence as GridSinkhornDivergence
     from discrepancy.transport import GromovWasserstein as GromovWasserstein
     from discrepancy.transport import MetricMeasureSpace as MetricMeasureSpace
+    from discrepancy.transport import MaxSlicedWasserstein as MaxSlicedWasserstein
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import PartialSinkhorn as PartialSinkhorn

@@ -21,6 +21,7 @@ _BUILT_IN: dict[str, str] = {
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",
     "energy-sliced-wasserstein": "discrepancy.transport:EnergySlicedWasserstein",
+    "max-sliced-wasserstein": "discrepancy.transport:MaxSlicedWasserstein",
     "von-mises-fisher-sliced": "discrepancy.transport:VonMisesFisherSliced",
     "gaussian-wasserstein": "discrepancy.transport:GaussianWasserstein",
     "partial-transport": "discrepancy.transport:PartialTransport",

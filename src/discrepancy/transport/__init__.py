@@ -53,6 +53,7 @@ from discrepancy.transport.maps import (
     RidgeCovariance,
     SampleCovariance,
 )
+from discrepancy.transport.max_sliced import MaxSlicedEstimate, MaxSlicedWasserstein
 from discrepancy.transport.monge_gap import MongeGap, MongeGapResult
 from discrepancy.transport.orlicz.distance import OrliczWasserstein
 from discrepancy.transport.orlicz.entropic_plan import EntropicPlan
@@ -118,6 +119,8 @@ __all__ = [
     "MarginalPenalty",
     "MassShare",
     "MetricMeasureSpace",
+    "MaxSlicedEstimate",
+    "MaxSlicedWasserstein",
     "MongeGap",
     "MongeGapResult",
     "NetworkSimplex",
