@@ -22,7 +22,7 @@ class BiMap(nn.Module):
 
     X (..., inputs, inputs) -> (..., outputs, outputs). The columns stay orthonormal under any optimiser, since W is a function of
     an unconstrained parameter. W starts at a random frame drawn with `generator`. Raises ValueError for outputs > inputs, which
-    would make every output singular. Source: Huang and Van Gool (2017, 1608.04233).
+    would make every output singular. Source: 1608.04233 (2017).
     """
 
     references: ClassVar[tuple[str, ...]] = ("huang-van-gool-2017",)
@@ -79,7 +79,7 @@ class SPDNet(nn.Module):
     that of the data. normalization: called with a width, returns the layer that stands behind each BiMap; None for none.
     input_normalization: the same for a layer in front. floor: that of ReEig. `SPDBatchNorm` layers use the statistics of the
     domain that `forward(X, domain=k)` names.
-    Raises ValueError for sizes that grow and for what `spd_matrices` refuses. Source: Huang and Van Gool (2017, 1608.04233).
+    Raises ValueError for sizes that grow and for what `spd_matrices` refuses. Source: 1608.04233 (2017).
     """
 
     references: ClassVar[tuple[str, ...]] = ("huang-van-gool-2017",)
