@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._validate import fraction
-from discrepancy.inference.metric_jumps.regression import means_in_blocks
+from discrepancy.inference.metric_jumps.regression import blocks_of_places, local_means
 from discrepancy.inference.metric_jumps.smoothing import Side, SmoothingKernel, local_linear_weights
 from discrepancy.metric_spaces import MetricSpace
 
@@ -19,21 +19,23 @@ class CrossValidated:
 
     Points are split into `folds` by their rank on their side (no randomness). A held-out point right of the cutoff is predicted
     from training points to its right, one left of it from points to its left: the predictions are made at the end of the data,
-    as the test does at the cutoff. Scored are the `nearest` share of points of each side, by the mean squared distance, for
-    `candidates` bandwidths from the smallest that the test can use to `widest` times the range of X, in equal ratios. The factor
-    below one makes the bias of the local fits small against their error. Time: candidates x nearest n Frechet means.
+    as the test does at the cutoff. Scored are the `nearest` share of points of each side (at most `scored` of
+    them, evenly spread), by the mean squared distance, for `candidates` bandwidths from the smallest that the test can use to
+    `widest` times the range of X, in equal ratios. The factor below one makes the bias of the local fits small against their
+    error. Time: candidates x 2 scored Frechet means at most. Memory: 16 n.
     Source: Imbens and Lemieux (2008) for the one-sided prediction.
     """
 
     folds: int = 5
     candidates: int = 10
     nearest: float = 0.5
+    scored: int = 200
     widest: float = 0.5
     undersmooth: float = 0.9
 
     def __post_init__(self) -> None:
         """Raise ValueError for options outside their ranges."""
-        for name, least in (("folds", 2), ("candidates", 1)):
+        for name, least in (("folds", 2), ("candidates", 1), ("scored", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
@@ -55,21 +57,32 @@ class CrossValidated:
         for s in (right, ~right):
             order = distance[s].argsort(stable=True).argsort(stable=True)
             fold[s] = order % self.folds
-            scored[s] = order < max(int(self.nearest * int(s.sum())), 1)
+            near = max(int(self.nearest * int(s.sum())), 1)
+            # At most `scored` of them, spread evenly over the ranks.
+            scored[s] = (order < near) & ((order * self.scored) % near < self.scored)
         rows = scored.nonzero()[:, 0]
         rows = rows[x[rows].argsort()]  # neighbours share their searches
-        beyond = torch.where(right[rows, None], x[None, :] > x[rows, None], x[None, :] < x[rows, None])
-        seen = beyond & (fold[None, :] != fold[rows, None]) & (right[None, :] == right[rows, None])
-        usable = local_linear_weights(x, x[rows], float(grid[0]), kernel, Side.BOTH, seen).solvable
+
+        def seen(block: slice) -> Tensor:
+            at = rows[block, None]
+            beyond = torch.where(right[at], x[None, :] > x[at], x[None, :] < x[at])
+            return beyond & (fold[None, :] != fold[at]) & (right[None, :] == right[at])
+
+        least_h = float(grid[0])
+        usable = torch.cat(
+            [
+                local_linear_weights(x, x[rows[block]], least_h, kernel, Side.BOTH, seen(block)).solvable
+                for block in blocks_of_places(len(rows), len(x))
+            ]
+        )
         if not bool(usable.any()):
             raise ValueError("no held-out point near the cutoff can be predicted: give the bandwidth as a number")
-        rows, seen = rows[usable], seen[usable]
+        rows = rows[usable]
         scores = []
         for h in grid.tolist():
-            local = local_linear_weights(x, x[rows], h, kernel, Side.BOTH, seen)
-            points, _, outcome = means_in_blocks(space, Y, local.weights)
-            outcome.warn("cross-validation of the bandwidth")
-            scores.append(float(space._squared(Y[rows], points).mean()))
+            found = local_means(space, Y, x, x[rows], h, kernel, Side.BOTH, seen)
+            found.outcome.warn("cross-validation of the bandwidth")
+            scores.append(float(space._squared(Y[rows], found.points).mean()))
         best = min(range(len(scores)), key=lambda k: (scores[k], -k))
         return self.undersmooth * float(grid[best])
 
