@@ -16,7 +16,7 @@ import numpy as np
 from discrepancy.transport.graphs.laplacian import GroundedLaplacian, electrical_flows
 from discrepancy.transport.graphs.network import Flow, Network
 
-_FLOOR = 1e-9  # of the largest weight |u|^(r-2): edges at rest keep so much of it, lest the system be singular
+_FLOOR = 1e-8  # of the largest weight |u|^(r-2): edges at rest keep so much of it, lest the system be singular
 _GROWTH = 1.6  # of the exponent from one stage to the next
 _STAGE_GAP = 1e-2  # relative, that ends a stage before the last
 _PATIENCE = 10  # steps without progress of the gap, after which a stage is left
