@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,10 @@ from discrepancy._validate import generator_or_default, sample, weights
 from discrepancy.costs import SquaredEuclidean
 from discrepancy.descent import descend
 from discrepancy.transport.barycenters.optimised_weights import OptimisedWeights, alternate
+from discrepancy.transport.exact.inputs import on_cpu, unit_masses
 from discrepancy.transport.exact.optimal_transport import OptimalTransport
+from discrepancy.transport.exact.orientation import solve_pair
+from discrepancy.transport.exact.solution import ExactSolution
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,23 +118,38 @@ def _fixed_point(
     limit: int,
     tolerance: float,
 ) -> Barycenter:
-    k = len(points)
+    from scipy.sparse import coo_array
+
+    on_cpu(points, "clouds")
+    # The solver itself, without a result and its certificate around every plan: on small clouds these cost more than the plan.
+    z, clouds = (points.double().contiguous().numpy(), [c.double().contiguous().numpy() for c in samples])
+    k, w = len(z), share.double().tolist()
+    equal, given = np.full(k, 1 / k), [unit_masses(m[None], False)[0] for m in masses]
+    plans: list[ExactSolution | None] = [None] * len(clouds)
     values: list[float] = []
     outcome = Outcome.ITERATION_LIMIT
-    plans: list[Any] = [None] * len(samples)
     while True:
         # From one step to the next the points move little and the weights not at all: each plan starts from the last.
-        plans = [D.solve(points, c, None, m, start=p) for c, m, p in zip(samples, masses, plans, strict=True)]
-        values.append(float(sum(s * float(p.value) for s, p in zip(share.tolist(), plans, strict=True))))
+        found = [
+            solve_pair(z, c, equal, m, D.cost, D.solver, None if p is None else p.basis)
+            for c, m, p in zip(clouds, given, plans, strict=True)
+        ]
+        plans = [*found]
+        values.append(math.fsum(s * p.primal for s, p in zip(w, found, strict=True)))
+        failed = [p.outcome for p in found if not p.outcome.ok]
+        if failed:
+            outcome = failed[0]
+            break
         if len(values) > 1 and values[-2] - values[-1] <= tolerance * abs(values[-2]):
             outcome = Outcome.CONVERGED
             break
         if len(values) > limit:
             break
-        points = sum(s * k * p.apply(c) for s, p, c in zip(share, plans, samples, strict=True))  # type: ignore[assignment]
+        images = [coo_array((p.mass, (p.rows, p.columns)), shape=(k, len(c))) @ c for p, c in zip(found, clouds, strict=True)]
+        z = np.ascontiguousarray(sum(s * k * image for s, image in zip(w, images, strict=True)))
     outcome.warn("barycenter")
-    equal = torch.full((k,), 1 / k, dtype=points.dtype, device=points.device)
-    return Barycenter(points, equal, values[-1], torch.tensor(values), len(values) - 1, outcome)
+    even = torch.full((k,), 1 / k, dtype=points.dtype, device=points.device)
+    return Barycenter(torch.from_numpy(z).to(points.dtype), even, values[-1], torch.tensor(values), len(values) - 1, outcome)
 
 
 def _by_gradient(
