@@ -184,7 +184,11 @@ def test_euclidean_mean_and_variance_are_the_usual_ones() -> None:
     assert float(found.value) == pytest.approx(float(Y.var(0, correction=0).sum()))
     squares = (Y - Y.mean(0)).square().sum(-1)
     assert float(found.standard_error) == pytest.approx(float(squares.std(correction=0)) / math.sqrt(50))
-    assert float(found.high - found.low) == pytest.approx(2 * 1.959964 * float(found.standard_error), rel=1e-5)
+    ratio = float(found.standard_error) / float(found.value)
+    assert math.log(float(found.high / found.value)) == pytest.approx(1.959964 * ratio, rel=1e-5)
+    assert float(found.low * found.high) == pytest.approx(float(found.value) ** 2)
+    constant = frechet_variance(torch.ones(5, 2), EuclideanSpace())
+    assert (float(constant.low), float(constant.value), float(constant.high)) == (0, 0, 0)
     assert frechet_variance(Y[:1], EuclideanSpace()).standard_error is None
 
 
