@@ -131,7 +131,8 @@ class PredictorCorrector(Sampler):
 
     A Langevin step is x + h s + sqrt(2 h) z with h = 2 (signal_to_noise |z| / |s|)^2, norms averaged over the batch (a field
     hence depends, weakly, on its neighbours in the batch). Work: steps (1 + corrector_steps) evaluations of the score.
-    Defaults are the paper's; at a few dozen steps `Ancestral()` is the better predictor. Source: Song et al. (2021), algorithms 2 and 4.
+    Defaults are the paper's; at a few dozen steps `Ancestral()` is the better predictor.
+    Source: Song et al. (2021), algorithms 2 and 4.
     """
 
     steps: int = 1000
