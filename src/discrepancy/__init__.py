@@ -154,8 +154,8 @@ if TYPE_CHECKING:
     from discrepancy.transport import GridSinkhorn as GridSinkhorn
     from discrepancy.transport import GridSinkhornDivergence as GridSinkhornDivergence
     from discrepancy.transport import GromovWasserstein as GromovWasserstein
-    from discrepancy.transport import MetricMeasureSpace as MetricMeasureSpace
     from discrepancy.transport import MaxSlicedWasserstein as MaxSlicedWasserstein
+    from discrepancy.transport import MetricMeasureSpace as MetricMeasureSpace
     from discrepancy.transport import OptimalTransport as OptimalTransport
     from discrepancy.transport import OrliczWasserstein as OrliczWasserstein
     from discrepancy.transport import PartialSinkhorn as PartialSinkhorn

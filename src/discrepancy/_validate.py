@@ -244,7 +244,7 @@ def at_least(value: float, bound: float, name: str) -> float:
     return value
 
 
-def whole_number(value: int, least: int, name: str) -> int:
+def whole_number(value: Any, least: int, name: str) -> int:
     """An integer not below `least`, or ValueError; True and 3.0 are none."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 
 
 class Cost(ABC):
@@ -251,8 +251,7 @@ class SumOfEuclidean(Cost):
 
     def __post_init__(self) -> None:
         """Raise ValueError unless width is a whole number of at least 1."""
-        if not isinstance(self.width, int) or self.width < 1:
-            raise ValueError(f"width must be a whole number of at least 1, got {self.width!r}")
+        whole_number(self.width, 1, "width")
 
     def check(self, x: Tensor, name: str) -> None:
         """Raise ValueError unless something is left for y."""

@@ -1,4 +1,4 @@
-"""Cortical surfaces are read from GIFTI files, compressed or not; the catalogue's own files come with tier 2 and are not needed."""
+"""Cortical surfaces are read from GIFTI files, compressed or not; the catalogue's own files, of tier 2, are not needed."""
 
 import gzip
 
@@ -40,5 +40,5 @@ def test_every_surface_has_its_row(which, side):
 
 
 def test_unknown_surfaces_list_the_known():
-    with pytest.raises(ValueError, match="unknown data set 'fsaverage-left'; known are .*fsaverage5-pial-left"):
+    with pytest.raises(ValueError, match=r"unknown data set 'fsaverage-left'; known are .*fsaverage5-pial-left"):
         datasets.cortex("fsaverage")

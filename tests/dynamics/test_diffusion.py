@@ -60,7 +60,9 @@ def test_schedule_is_consistent(name):
 
 def test_schedule_values():
     s = VarianceExploding(0.01, 50)
-    assert float(s.sigma(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(math.sqrt(0.5))  # the geometric mean of the ends
+    assert float(s.sigma(torch.tensor(0.5, dtype=torch.float64))) == pytest.approx(
+        math.sqrt(0.5)
+    )  # the geometric mean of the ends
     v = VariancePreserving(0.1, 20)
     a = float(v.scale(v.sigma(torch.tensor(1.0, dtype=torch.float64))))
     assert a == pytest.approx(math.exp(-0.25 * 19.9 - 0.05))
@@ -175,7 +177,9 @@ def test_perturb_and_loss_by_hand():
     assert torch.allclose(found.denoised, (y + (a * s) ** 2 * score(y, sigma, None)) / a)
 
 
-@pytest.mark.parametrize("weighting", [NoiseVariance(), MaximumLikelihood(), DenoiserVariance(0.7)], ids=lambda w: type(w).__name__)
+@pytest.mark.parametrize(
+    "weighting", [NoiseVariance(), MaximumLikelihood(), DenoiserVariance(0.7)], ids=lambda w: type(w).__name__
+)
 def test_weights(weighting):
     # A zero score costs lambda / (a sigma)^2 times the mean square of the noise.
     schedule = VarianceExploding(0.1, 2)
@@ -320,7 +324,9 @@ def test_conditions_reach_the_score_row_by_row():
         guided(y, sigma, None)
 
 
-@pytest.mark.parametrize("sampler", [PredictorCorrector(20), EulerMaruyama(20), ProbabilityFlow(10)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sampler", [PredictorCorrector(20), EulerMaruyama(20), ProbabilityFlow(10)], ids=lambda s: type(s).__name__
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_seeds_and_precision(sampler, dtype):
     schedule = VarianceExploding(0.01, 50)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from discrepancy._validate import generator_or_default
+from discrepancy._validate import generator_or_default, whole_number
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -79,8 +79,7 @@ def shape_clouds(
     tori and cylinders are sampled uniformly by area before the stretch. Raises ValueError unless both numbers are at least 1.
     """
     for name, value in (("count", count), ("points", points)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        whole_number(value, 1, name)
     source = generator_or_default(generator)
     labels = torch.arange(count) % len(_SHAPES)
     clouds = torch.stack([_SHAPES[SHAPES[int(k)]](points, source) for k in labels])

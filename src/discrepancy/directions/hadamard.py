@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from discrepancy._validate import whole_number
 from discrepancy.directions.base import Directions, check_count
 from discrepancy.directions.walsh_hadamard import hadamard_transform, next_power_of_two
 
@@ -28,8 +29,7 @@ class Hadamard(Directions):
     def __post_init__(self) -> None:
         """Raise ValueError unless count >= 1 and blocks >= 1."""
         check_count(self.count)
-        if not isinstance(self.blocks, int) or isinstance(self.blocks, bool) or self.blocks < 1:
-            raise ValueError(f"blocks must be a whole number of at least 1, got {self.blocks!r}")
+        whole_number(self.blocks, 1, "blocks")
 
     def _draw(self, d: int, generator: torch.Generator) -> Tensor:
         size = next_power_of_two(d)

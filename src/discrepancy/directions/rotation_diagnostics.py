@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from discrepancy._validate import as_tensor, require_finite
+from discrepancy._validate import as_tensor, require_finite, whole_number
 from discrepancy.directions.walsh_hadamard import hadamard_transform
 
 
 def _dimension(d: int) -> int:
-    if not isinstance(d, int) or isinstance(d, bool) or d < 1:
-        raise ValueError(f"d must be a whole number of at least 1, got {d!r}")
+    whole_number(d, 1, "d")
     return d
 
 

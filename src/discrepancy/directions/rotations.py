@@ -9,13 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from discrepancy._validate import as_tensor, generator_or_default, require_finite
+from discrepancy._validate import as_tensor, generator_or_default, require_finite, whole_number
 from discrepancy.directions.walsh_hadamard import hadamard_transform, is_power_of_two, next_power_of_two
 
 
 def _whole(value: int, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    whole_number(value, 1, name)
     return value
 
 

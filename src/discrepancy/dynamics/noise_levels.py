@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrepancy._validate import generator_or_default, positive
+from discrepancy._validate import generator_or_default, positive, whole_number
 from discrepancy.dynamics.schedules import NoiseSchedule
 
 
 def _count(value: Any, least: int, name: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    whole_number(value, least, name)
 
 
 class NoiseLevels(ABC):

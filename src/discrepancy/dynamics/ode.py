@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import NumericalError
+from discrepancy._validate import whole_number
 
 # The velocity at points (..., d) and a time (), a tensor of the points' shape.
 VelocityField = Callable[[Tensor, Tensor], Tensor]
@@ -34,8 +35,7 @@ class Integrator(ABC):
 
     def __post_init__(self) -> None:
         """Raise ValueError unless steps is a whole number of at least 1."""
-        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
-            raise ValueError(f"steps must be a whole number of at least 1, got {self.steps!r}")
+        whole_number(self.steps, 1, "steps")
 
     @abstractmethod
     def step(self, field: VelocityField, x: Tensor, t: Tensor, h: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Discrepancy
 from discrepancy._results import Outcome, Result
-from discrepancy._validate import positive, sample_pair
+from discrepancy._validate import positive, sample_pair, whole_number
 from discrepancy.descent import descend
 
 
@@ -53,8 +53,7 @@ def flow(
     """
     if not isinstance(discrepancy, Discrepancy):
         raise TypeError(f"discrepancy must be an object such as SinkhornDivergence(), got {discrepancy!r}")
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+    whole_number(steps, 1, "steps")
     if not isinstance(keep, int) or keep < 0:
         raise ValueError(f"keep must be a whole number of steps between kept positions, or 0 for none, got {keep!r}")
     positive(rate, "rate")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import NumericalError
-from discrepancy._validate import at_least, generator_or_default, positive
+from discrepancy._validate import at_least, generator_or_default, positive, whole_number
 from discrepancy.dynamics.denoising import Score, evaluate, spread
 from discrepancy.dynamics.noise_levels import KarrasSpacing, Spacing, UniformSpacing
 from discrepancy.dynamics.schedules import NoiseSchedule
@@ -145,8 +145,7 @@ class PredictorCorrector(Sampler):
     def __post_init__(self) -> None:
         """Check the options."""
         _check_steps(self.steps)
-        if not isinstance(self.corrector_steps, int) or self.corrector_steps < 0:
-            raise ValueError(f"corrector_steps must be a whole number of at least 0, got {self.corrector_steps!r}")
+        whole_number(self.corrector_steps, 0, "corrector_steps")
         positive(self.signal_to_noise, "signal_to_noise")
 
     def _run(self, process: Process, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -231,8 +230,7 @@ class ProbabilityFlow(Sampler):
 
 
 def _check_steps(steps: int) -> None:
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 2:
-        raise ValueError(f"steps must be a whole number of at least 2, got {steps!r}")
+    whole_number(steps, 2, "steps")
 
 
 __all__ = [

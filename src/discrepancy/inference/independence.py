@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from discrepancy._kinds import Dependence, PermutedStatistic
 from discrepancy._results import NumericalError, TestResult
-from discrepancy._validate import generator_or_default, paired_rows
+from discrepancy._validate import generator_or_default, paired_rows, whole_number
 from discrepancy.inference.montecarlo import clopper_pearson, monte_carlo_p
 from discrepancy.inference.permutation import numpy_stream
 
@@ -50,8 +50,7 @@ def independence_test(
     n = left.shape[0]
     if n < 2:
         raise ValueError("independence needs at least 2 paired rows, got 1")
-    if int(permutations) != permutations or permutations < 1:
-        raise ValueError(f"permutations must be a whole number of at least 1, got {permutations!r}")
+    whole_number(permutations, 1, "permutations")
     groups = _groups(strata, n)
     gen = generator_or_default(generator, left.device)
     statistic = M.permuted(left.detach(), right.detach(), generator=gen)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Discrepancy, PooledStatistic
 from discrepancy._results import NumericalError, TestResult
-from discrepancy._validate import SamplePair, generator_or_default, positive
+from discrepancy._validate import SamplePair, generator_or_default, positive, whole_number
 from discrepancy.inference.designs import Design, make_design
 from discrepancy.inference.montecarlo import clopper_pearson, inverse_sampling_interval, monte_carlo_p
 
@@ -32,8 +32,7 @@ class BesagClifford:
     exceedances: int = 20
 
     def __post_init__(self) -> None:
-        if int(self.exceedances) != self.exceedances or self.exceedances < 1:
-            raise ValueError(f"exceedances must be a whole number of at least 1, got {self.exceedances!r}")
+        whole_number(self.exceedances, 1, "exceedances")
 
 
 class NullCount(NamedTuple):
@@ -86,8 +85,7 @@ def permutation_test(
     Source: Phipson and Smyth 2010; Hemerik and Goeman 2018.
     """
     pair = single_pair(x, y, D, a, b)
-    if int(permutations) != permutations or permutations < 1:
-        raise ValueError(f"permutations must be a whole number of at least 1, got {permutations!r}")
+    whole_number(permutations, 1, "permutations")
     if early_stop is not None and not isinstance(early_stop, BesagClifford):
         raise TypeError(f"early_stop must be a BesagClifford or None, got {type(early_stop).__name__}")
     positive(memory, "memory")

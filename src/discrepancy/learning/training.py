@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._results import NumericalError
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 
 # One step's loss, and the terms to record by name.
 Step = Callable[[int], tuple[Tensor, Mapping[str, Tensor | float]]]
@@ -35,13 +35,11 @@ class Training:
         """Check the options."""
         for name in ("steps", "record_every"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
         positive(self.learning_rate, "learning_rate")
         if not 0 <= self.final_share <= 1:
             raise ValueError(f"final_share must lie in [0, 1], got {self.final_share!r}")
-        if not isinstance(self.warm_up, int) or self.warm_up < 0:
-            raise ValueError(f"warm_up must be a whole number of at least 0, got {self.warm_up!r}")
+        whole_number(self.warm_up, 0, "warm_up")
         if self.gradient_clip is not None:
             positive(self.gradient_clip, "gradient_clip")
 

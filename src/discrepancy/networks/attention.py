@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from discrepancy._validate import whole_number
 from discrepancy.networks.linear import linear
 
 
@@ -84,8 +85,7 @@ class LinearAttention(Attention):
         """Raise ValueError unless both numbers are at least 1."""
         for name in ("points", "rank"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
 
     def build(self, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> nn.Module:
         """The module with its two mixing matrices (rank, points)."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from discrepancy._validate import as_tensor, generator_or_default
+from discrepancy._validate import as_tensor, generator_or_default, whole_number
 from discrepancy.networks.mlp import MLP
 
 # Least share of a bin in width and height, and least slope: below, the map could not be turned round in float32.
@@ -181,8 +181,7 @@ class BoxFlow(nn.Module):
 
     def rsample(self, count: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Points (count, d), differentiable in the parameters; one uniform draw a coordinate."""
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"count must be a whole number of at least 1, got {count!r}")
+        whole_number(count, 1, "count")
         source = generator_or_default(generator, self.shape.device)
         at = torch.rand(count, self.dimension, generator=source, dtype=self.shape.dtype, device=self.shape.device)
         for k in reversed(range(-1, len(self.nets))):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from discrepancy._validate import generator_or_default
+from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.networks.mlp import MLP
 
 
@@ -99,8 +99,7 @@ class DiffusionNet:
         """Raise ValueError unless width and blocks are at least 1."""
         for name in ("width", "blocks"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
 
     def build(
         self, inputs: int, outputs: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None

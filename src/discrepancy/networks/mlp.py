@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from discrepancy._validate import generator_or_default
+from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.networks.linear import linear
 
 
@@ -25,8 +25,7 @@ class MLP:
         """Raise ValueError unless width and depth are at least 1."""
         for name in ("width", "depth"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
 
     def build(
         self, inputs: int, outputs: int, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None

@@ -78,9 +78,10 @@ def _trained(positions: int, weight: float | None, setting: Setting) -> tuple[fl
     """Probe accuracy, the InfoNCE value at the end, and the critic's median slope (NaN without penalty)."""
     generator = torch.Generator().manual_seed(1000 * setting.seed + positions)
     net = MLP(_WIDTH, 1, nn.ReLU)
-    encoders = [net.build(64 * positions, _FEATURES, generator=generator) for _ in range(2)]
+    left, right = (net.build(64 * positions, _FEATURES, generator=generator) for _ in range(2))
     penalty = None if weight is None else GradientPenalty(weight)
-    loss = WassersteinPredictiveCoding(*encoders, BilinearCritic(_FEATURES, _FEATURES, generator=generator), penalty=penalty)
+    critic = BilinearCritic(_FEATURES, _FEATURES, generator=generator)
+    loss = WassersteinPredictiveCoding(left, right, critic, penalty=penalty)
     grids = _Grids(positions, train=True)
 
     def step(_: int) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -92,7 +93,7 @@ def _trained(positions: int, weight: float | None, setting: Setting) -> tuple[fl
     history = Training(steps=steps, learning_rate=1e-3, final_share=1.0).run(loss.parameters(), step)
     last = max(1, len(history["objective"]) // 5)
     bound, slope = statistics.fmean(history["objective"][-last:]), statistics.fmean(history["slope"][-last:])
-    return _probe(encoders[0], positions, setting, generator), bound, slope
+    return _probe(left, positions, setting, generator), bound, slope
 
 
 def _dependence(setting: Setting) -> Row:

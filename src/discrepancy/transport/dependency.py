@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._kinds import Dependence, Discrepancy, PermutedStatistic
-from discrepancy._validate import generator_or_default, paired_rows
+from discrepancy._validate import generator_or_default, paired_rows, whole_number
 from discrepancy.transport.wasserstein import Wasserstein
 
 # Where one side's spread exceeds the other's by so much, the metric of the pair sees one side only.
@@ -59,8 +59,7 @@ class Shuffled(ProductSample):
 
     def __post_init__(self) -> None:
         """Raise ValueError unless copies is a whole number of at least 1."""
-        if not isinstance(self.copies, int) or self.copies < 1:
-            raise ValueError(f"copies must be a whole number of at least 1, got {self.copies!r}")
+        whole_number(self.copies, 1, "copies")
 
     def _draw(self, n: int, generator: torch.Generator | None) -> Pairing:
         if self.copies >= n:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
 from discrepancy._results import Estimate, Outcome
-from discrepancy._validate import SamplePair, positive, sample
+from discrepancy._validate import SamplePair, positive, sample, whole_number
 from discrepancy.directions import Directions, Orthogonal
 from discrepancy.linalg import root
 from discrepancy.transport.bundle_ascent import Summit, bundle_ascent
@@ -97,8 +97,7 @@ class MaxSlicedWasserstein(Discrepancy):
             raise ValueError("p must be finite: the ascent follows the gradient of W_p^p")
         if not isinstance(self.starts, Directions):
             raise TypeError(f"starts must be an object such as Orthogonal(8), got {self.starts!r}")
-        if not isinstance(self.max_iterations, int) or isinstance(self.max_iterations, bool) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
         positive(self.tolerance, "tolerance")
         if not isinstance(self.seed, int):
             raise TypeError(f"seed must be a whole number, got {self.seed!r}")

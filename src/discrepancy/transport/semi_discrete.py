@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Estimate, Number
-from discrepancy._validate import at_least, fraction, generator_or_default, sample, weights
+from discrepancy._validate import at_least, fraction, generator_or_default, sample, weights, whole_number
 from discrepancy.costs import Cost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.maps import EntropicMap, SoftMinimum
 from discrepancy.transport.entropic.problem import point_problem
@@ -98,8 +98,7 @@ class SemiDiscrete:
         """Raise ValueError or TypeError for options out of range; a function becomes a cost."""
         for name, least in (("steps", 0), ("batch", 1), ("held_out", 2)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, least, name)
         at_least(self.epsilon, 0, "epsilon")
         fraction(self.level, "level")
         object.__setattr__(self, "cost", as_cost(self.cost))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
 from discrepancy._results import Estimate
-from discrepancy._validate import SamplePair, generator_or_default, sample
+from discrepancy._validate import SamplePair, generator_or_default, sample, whole_number
 from discrepancy.directions.von_mises_fisher import polar_draw, turn_from_first_axis
 from discrepancy.linalg import root
 from discrepancy.transport.contrasts import contrasts
@@ -72,8 +72,7 @@ class VonMisesFisherSliced(Discrepancy):
             raise ValueError("p must be finite: a mean of W_p^p over directions does not exist for p = inf")
         for name in ("directions", "steps"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
         if not isinstance(self.seed, int):
             raise TypeError(f"seed must be a whole number, got {self.seed!r}")
         if self.location is not None and not isinstance(self.location, tuple):

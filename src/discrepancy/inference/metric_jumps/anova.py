@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome, TestResult
-from discrepancy._validate import generator_or_default
+from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.inference.montecarlo import clopper_pearson, monte_carlo_p
 from discrepancy.metric_spaces import MetricSpace
 from discrepancy.metric_spaces.means import check_space
@@ -111,8 +111,7 @@ def frechet_anova(
         p = low = high = float(chdtrc(k - 1, T))
         how = f"chi^2 with {k - 1} degrees of freedom"
     else:
-        if not isinstance(permutations, int) or permutations < 1:
-            raise ValueError(f"permutations must be a whole number of at least 1, got {permutations!r}")
+        whole_number(permutations, 1, "permutations")
         source = generator_or_default(generator, Y.device)
         block = max(1, _ENTRIES // (k * max(Y.numel(), n)))
         reached = 0

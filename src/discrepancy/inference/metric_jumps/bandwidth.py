@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from discrepancy._validate import fraction
+from discrepancy._validate import fraction, whole_number
 from discrepancy.inference.metric_jumps.regression import blocks_of_places, local_means
 from discrepancy.inference.metric_jumps.smoothing import Side, SmoothingKernel, local_linear_weights
 from discrepancy.metric_spaces import MetricSpace
@@ -37,8 +37,7 @@ class CrossValidated:
         """Raise ValueError for options outside their ranges."""
         for name, least in (("folds", 2), ("candidates", 1), ("scored", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, least, name)
         fraction(self.widest, "widest")
         for name in ("nearest", "undersmooth"):
             if not 0 < getattr(self, name) <= 1:

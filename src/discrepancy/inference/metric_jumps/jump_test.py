@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome, TestResult
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.inference.metric_jumps.bandwidth import CrossValidated
 from discrepancy.inference.metric_jumps.regression import paired_sample
 from discrepancy.inference.metric_jumps.smoothing import (
@@ -114,8 +114,7 @@ def frechet_jump_test(
         raise TypeError(f"kernel must be a SmoothingKernel such as Epanechnikov(), got {kernel!r}")
     if not isinstance(error, VarianceError):
         raise TypeError(f"error must be a VarianceError, got {error!r}")
-    if not isinstance(min_points, int) or min_points < 3:
-        raise ValueError(f"min_points must be a whole number of at least 3, got {min_points!r}")
+    whole_number(min_points, 3, "min_points")
     cutoff = float(cutoff)
     _check_sides(x, cutoff, min_points)
     table, points = space.tabulated(sample)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._kinds import Discrepancy
-from discrepancy._validate import positive, sample, sample_pair
+from discrepancy._validate import positive, sample, sample_pair, whole_number
 from discrepancy.directions.von_mises_fisher import polar_draw, turn_from_first_axis
 from discrepancy.learning import Training
 from discrepancy.linalg import root
@@ -54,8 +54,7 @@ class AmortizedSlicedLoss:
             raise ValueError(f"concentration must be positive, got {concentration!r}: 0 is the uniform law, SlicedWasserstein")
         if math.isinf(check_order(p)):
             raise ValueError("p must be finite: a mean of W_p^p over directions does not exist for p = inf")
-        if not isinstance(directions, int) or isinstance(directions, bool) or directions < 1:
-            raise ValueError(f"directions must be a whole number of at least 1, got {directions!r}")
+        whole_number(directions, 1, "directions")
         self.slicer, self.concentration, self.directions, self.p = slicer, float(concentration), directions, p
         self._optimiser = torch.optim.Adam(slicer.parameters(), lr=positive(learning_rate, "learning_rate"), betas=(0.0, 0.9))
 
@@ -121,8 +120,7 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         """Raise ValueError for options out of range."""
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
+        whole_number(self.batch_size, 1, "batch_size")
         positive(self.exponent, "exponent")
 
     def fit(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from discrepancy._kinds import Discrepancy
 from discrepancy._results import Result
-from discrepancy._validate import at_least, generator_or_default, positive
+from discrepancy._validate import at_least, generator_or_default, positive, whole_number
 from discrepancy.directions import Uniform
 from discrepancy.learning import Training
 from discrepancy.methods.geometry.functional_maps import (
@@ -135,8 +135,7 @@ class ShapeMatcher:
         """Check the options."""
         for name, least in (("k", 2), ("features", 1), ("epochs", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, least, name)
         at_least(self.mask_weight, 0, "mask_weight")
         for name in ("gamma", "learning_rate"):
             positive(getattr(self, name), name)
@@ -189,8 +188,7 @@ class ShapeMatcher:
         """
         if not hasattr(self, "module_"):
             raise TypeError("this ShapeMatcher is not fitted: call fit(pairs) first")
-        if not isinstance(refine, int) or refine < 0:
-            raise ValueError(f"refine must be a whole number of at least 0, got {refine!r}")
+        whole_number(refine, 0, "refine")
         source = self._generator(generator)
         x, y = self._described(X), self._described(Y)
         module, soft, history = self.module_, self.correspondence, None

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from discrepancy._validate import whole_number
 from discrepancy.networks import MLP, Attention, EfficientAttention
 from discrepancy.networks.linear import linear
 
@@ -45,8 +46,7 @@ class SelfAttentionSlicer(nn.Module):
         """Build the projections and the attention (`EfficientAttention()` if None)."""
         super().__init__()
         _check_dim(dim)
-        if not isinstance(key_dim, int) or key_dim < 1:
-            raise ValueError(f"key_dim must be a whole number of at least 1, got {key_dim!r}")
+        whole_number(key_dim, 1, "key_dim")
         kind = EfficientAttention() if attention is None else attention
         if not isinstance(kind, Attention):
             raise TypeError(f"attention must be an object such as EfficientAttention(), got {attention!r}")
@@ -85,8 +85,7 @@ class LinearSlicer(nn.Module):
         """Build the mixing weights and the networks."""
         super().__init__()
         _check_dim(dim)
-        if not isinstance(points, int) or isinstance(points, bool) or points < 1:
-            raise ValueError(f"points must be a whole number of at least 1, got {points!r}")
+        whole_number(points, 1, "points")
         self.points = points
         mixing = linear(2 * points, dim, generator=generator, dtype=dtype)
         self.weights = nn.Parameter(mixing.weight[0].detach().clone())

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from discrepancy._validate import as_tensor, positive, require_finite
+from discrepancy._validate import as_tensor, positive, require_finite, whole_number
 from discrepancy.networks import MLP
 
 
@@ -103,8 +103,7 @@ class VelocityMLP:
 
     def __post_init__(self) -> None:
         """Check the number of waves."""
-        if not isinstance(self.waves, int) or self.waves < 0:
-            raise ValueError(f"waves must be a whole number of at least 0, got {self.waves!r}")
+        whole_number(self.waves, 0, "waves")
 
     def build(self, centre: Tensor, scale: float, *, generator: torch.Generator | None = None) -> VelocityNetwork:
         """The field for a box around `centre` (3,) of half-width `scale`, in the precision of `centre`."""

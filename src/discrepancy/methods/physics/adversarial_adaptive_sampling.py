@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._results import NumericalError, Result
-from discrepancy._validate import at_least, generator_or_default
+from discrepancy._validate import at_least, generator_or_default, whole_number
 from discrepancy.learning import Training
 from discrepancy.methods.physics.collocation import Collocation, FlowDensity, uniform_points
 from discrepancy.networks.coupling_flow import check_bounds
@@ -123,8 +123,7 @@ class AdversarialAdaptiveSampling:
         """Check the options."""
         for name in ("points", "redraw_every"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
         at_least(self.boundary_weight, 0, "boundary_weight")
         if not isinstance(self.collocation, Collocation):
             raise TypeError(f"collocation must be an object such as FlowDensity() or UniformPoints(), got {self.collocation!r}")

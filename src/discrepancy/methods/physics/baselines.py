@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from discrepancy._validate import as_tensor, require_finite
+from discrepancy._validate import as_tensor, require_finite, whole_number
 
 
 @dataclass
@@ -29,8 +29,7 @@ class QuantileMapping:
 
     def __post_init__(self) -> None:
         """Raise ValueError for fewer than two quantiles."""
-        if not isinstance(self.levels, int) or self.levels < 2:
-            raise ValueError(f"levels must be a whole number of at least 2, got {self.levels!r}")
+        whole_number(self.levels, 2, "levels")
 
     def _table(self, values: Any, name: str) -> Tensor:
         x = as_tensor(values, name).detach().flatten().double()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.methods.physics.optimal_density import optimal_density_on_grid
 from discrepancy.networks import BoxFlow, CouplingFlow
 
@@ -19,8 +19,7 @@ Squared = Callable[[Tensor], Tensor]
 
 
 def _count(value: int, name: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    whole_number(value, 1, name)
 
 
 def uniform_points(n: int, box: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrepancy._validate import as_tensor, require_finite
+from discrepancy._validate import as_tensor, require_finite, whole_number
 
 # One point and a stack of points -> their distances.
 DistanceTo = Callable[[Any, Any], Tensor]
@@ -28,8 +28,7 @@ def farthest_point_subset(
     """
     total = len(points)
     kept = list(dict.fromkeys(int(i) for i in always))
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}")
+    whole_number(count, 1, "count")
     if len(kept) > count:
         raise ValueError(f"always names {len(kept)} points and count is {count}: it must hold at least those")
     if any(not 0 <= i < total for i in kept):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from discrepancy._kinds import Discrepancy
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.directions import Uniform
 from discrepancy.transport import SlicedWasserstein, Wasserstein
 
@@ -126,8 +126,7 @@ class Patches(FieldAxis):
         """Raise ValueError for sizes below 1."""
         for name in ("size", "stride"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
 
     def default(self) -> Discrepancy:
         """Sliced W_1 with 50 directions."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from discrepancy._validate import as_tensor, generator_or_default, positive, require_finite
+from discrepancy._validate import as_tensor, generator_or_default, positive, require_finite, whole_number
 from discrepancy.methods.physics.climb import Climb, Oracle, PlainClimb, Record
 from discrepancy.methods.physics.configurations import ConfigurationDistance, Types, atoms
 from discrepancy.methods.physics.dimer import Climber, Dimer, Rotation, limited, off, rigid_modes, rotate, unit
@@ -195,8 +195,7 @@ def saddle_search(
     x = x.flatten()
     require_finite(x, "x0")
     positive(tolerance, "tolerance")
-    if not isinstance(max_evaluations, int) or max_evaluations < 3:
-        raise ValueError(f"max_evaluations must be a whole number of at least 3, got {max_evaluations!r}")
+    whole_number(max_evaluations, 3, "max_evaluations")
     method = GPDimer() if method is None else method
     if not isinstance(method, GPDimer | Dimer):
         raise TypeError(f"method must be a GPDimer or a Dimer, got {type(method).__name__}")

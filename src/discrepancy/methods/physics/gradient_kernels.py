@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.methods.physics.configurations import Types, atoms
 
 
@@ -68,8 +68,7 @@ class CartesianKernel(GradientKernel):
 
     def __post_init__(self) -> None:
         """One group."""
-        if not isinstance(self.dimension, int) or self.dimension < 1:
-            raise ValueError(f"dimension must be a whole number of at least 1, got {self.dimension!r}")
+        whole_number(self.dimension, 1, "dimension")
         object.__setattr__(self, "groups", torch.zeros(self.dimension, dtype=torch.int64))
 
     def features(self, X: Tensor) -> tuple[Tensor, Tensor]:

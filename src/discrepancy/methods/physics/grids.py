@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from discrepancy._validate import as_tensor
+from discrepancy._validate import as_tensor, whole_number
 
 
 def _planes(fields: Any, name: str) -> Tensor:
@@ -18,8 +18,7 @@ def _planes(fields: Any, name: str) -> Tensor:
 
 
 def _factor(factor: int) -> int:
-    if not isinstance(factor, int) or isinstance(factor, bool) or factor < 1:
-        raise ValueError(f"factor must be a whole number of at least 1, got {factor!r}")
+    whole_number(factor, 1, "factor")
     return factor
 
 

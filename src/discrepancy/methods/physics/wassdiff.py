@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from discrepancy._kinds import Discrepancy
 from discrepancy._results import Result
-from discrepancy._validate import as_tensor, generator_or_default
+from discrepancy._validate import as_tensor, generator_or_default, whole_number
 from discrepancy.dynamics import NoiseLevels, NoiseSchedule, PredictorCorrector, Sampler, VarianceExploding, Weighting
 from discrepancy.dynamics.denoising import Score, clean_fields, denoising_score_matching
 from discrepancy.learning import ExponentialAverage, Training
@@ -205,8 +205,7 @@ class DistributionRegularizedScoreMatching(nn.Module):
         sampler: default `PredictorCorrector()`, a thousand levels as in the paper. Values may fall slightly below `lower`. Work:
         members times B times the sampler's evaluations of the score.
         """
-        if not isinstance(members, int) or members < 1:
-            raise ValueError(f"members must be a whole number of at least 1, got {members!r}")
+        whole_number(members, 1, "members")
         given = as_tensor(condition, "condition")
         draw = sampler or PredictorCorrector()
         repeated = given.repeat(members, *[1] * (given.ndim - 1))

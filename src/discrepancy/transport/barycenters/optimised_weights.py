@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome
+from discrepancy._validate import whole_number
 from discrepancy.transport.barycenters.exact import weights_and_plans
 
 
@@ -25,8 +26,7 @@ class OptimisedWeights:
 
     def __post_init__(self) -> None:
         """Raise ValueError unless the limit is a positive whole number."""
-        if not isinstance(self.max_unknowns, int) or self.max_unknowns < 1:
-            raise ValueError(f"max_unknowns must be a whole number of at least 1, got {self.max_unknowns!r}")
+        whole_number(self.max_unknowns, 1, "max_unknowns")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.costs import Cost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon
 
@@ -25,8 +25,7 @@ class _Smoothed:
         object.__setattr__(self, "cost", as_cost(self.cost))
         if self.tolerance is not None:
             positive(self.tolerance, "tolerance")
-        if not isinstance(self.max_iterations, int) or isinstance(self.max_iterations, bool) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class ExactBarycenter:
     def __post_init__(self) -> None:
         """Raise for options that make no sense."""
         object.__setattr__(self, "cost", as_cost(self.cost))
-        if not isinstance(self.max_unknowns, int) or self.max_unknowns < 1:
-            raise ValueError(f"max_unknowns must be a whole number of at least 1, got {self.max_unknowns!r}")
+        whole_number(self.max_unknowns, 1, "max_unknowns")
 
 
 FixedSupportProblem = EntropicBarycenter | DebiasedBarycenter | ExactBarycenter

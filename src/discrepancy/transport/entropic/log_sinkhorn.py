@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.entropic.semi_dual import SemiDualNewton
 from discrepancy.transport.entropic.solver import Potentials, default_tolerance
@@ -32,8 +32,7 @@ class LogSinkhorn:
         """Raise ValueError for options out of range."""
         if self.tolerance is not None:
             positive(self.tolerance, "tolerance")
-        if not isinstance(self.max_iterations, int) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
         positive(self.memory, "memory")
 
     @torch.no_grad()

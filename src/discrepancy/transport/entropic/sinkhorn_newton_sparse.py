@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.transport.entropic.log_sinkhorn import LogSinkhorn
 from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.entropic.solver import Potentials, default_tolerance
@@ -77,8 +77,7 @@ class SinkhornNewtonSparse:
             count = getattr(self, name)
             if count is None and name == "conjugate_limit":
                 continue
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")
+            whole_number(count, 1, name)
         if self.density is not None and not 0 < float(self.density) <= 1:
             raise ValueError(f"density must be a share in (0, 1], got {self.density!r}")
         if not 0 < float(self.conjugate_tolerance) < 1:

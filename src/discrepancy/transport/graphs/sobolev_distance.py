@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
-from discrepancy._validate import SamplePair, sample
+from discrepancy._validate import SamplePair, sample, whole_number
 from discrepancy.transport.exact.inputs import on_cpu
 from discrepancy.transport.graphs.construction import neighbor_edges
 from discrepancy.transport.graphs.dual_norm import Solved, norm_values, solve_norms
@@ -44,8 +44,7 @@ class SobolevDistance(Discrepancy):
     def __post_init__(self) -> None:
         """Raise ValueError for options that make no sense."""
         check_exponent(self.p)
-        if not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {self.k!r}")
+        whole_number(self.k, 1, "k")
         check_limits(self.tolerance, self.max_iterations)
 
     def _value(self, pair: SamplePair, generator: torch.Generator | None) -> Tensor:

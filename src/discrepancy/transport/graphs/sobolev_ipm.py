@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from discrepancy._validate import as_tensor, positive, require_finite, weights
+from discrepancy._validate import as_tensor, positive, require_finite, weights, whole_number
 from discrepancy.transport.graphs.dual_norm import DualNorm, Solved, balanced, norm_values, solve_norms
 from discrepancy.transport.graphs.network import Network
 from discrepancy.transport.graphs.space import MetricMeasureSpace, check_exponent
@@ -136,8 +136,7 @@ def _grounded(network: Network, anchored: np.ndarray, measures: Tensor) -> Netwo
 def check_limits(tolerance: Any, max_iterations: Any) -> None:
     """Raise ValueError unless the relative gap is positive and the number of steps a whole number of at least one."""
     positive(tolerance, "tolerance")
-    if not isinstance(max_iterations, int) or max_iterations < 1:
-        raise ValueError(f"max_iterations must be a whole number of at least 1, got {max_iterations!r}")
+    whole_number(max_iterations, 1, "max_iterations")
 
 
 __all__ = ["SobolevIPM", "check_limits"]

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from discrepancy._results import TransportResult
-from discrepancy._validate import as_tensor, generator_or_default, require_finite, sample, weights
+from discrepancy._validate import as_tensor, generator_or_default, require_finite, sample, weights, whole_number
 from discrepancy.costs import Cost, Euclidean, as_cost
 from discrepancy.transport.exact.choose import ExactSolver, NetworkSimplex
 from discrepancy.transport.exact.inputs import check_solver
@@ -89,8 +89,7 @@ class GromovWasserstein:
             raise ValueError(f"epsilon must be positive, or None for the unregularised problem, got {self.epsilon!r}")
         for name in ("starts", "max_iterations"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
         if not self.tolerance > 0:
             raise ValueError(f"tolerance must be positive, got {self.tolerance!r}")
         check_solver(self.solver)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome, TransportResult
-from discrepancy._validate import SamplePair, generator_or_default, positive, sample_pair
+from discrepancy._validate import SamplePair, generator_or_default, positive, sample_pair, whole_number
 from discrepancy.costs import Cost, SquaredEuclidean, as_cost
 from discrepancy.transport.low_rank.factors import Factors, project
 from discrepancy.transport.low_rank.ground import Ground
@@ -80,8 +80,7 @@ class LowRankSinkhorn:
         """Raise ValueError or TypeError for options out of range; a function becomes a cost."""
         for name in ("rank", "max_iterations"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            whole_number(value, 1, name)
         positive(self.tolerance, "tolerance")
         object.__setattr__(self, "cost", as_cost(self.cost))
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._kinds import Discrepancy
-from discrepancy._validate import at_least, generator_or_default, sample
+from discrepancy._validate import at_least, generator_or_default, sample, whole_number
 from discrepancy.costs import Cost, Sphere, SquaredEuclidean, as_cost
 from discrepancy.learning import Training
 from discrepancy.networks import MLP
@@ -104,8 +104,7 @@ class NeuralMap(MapEstimator):
             raise TypeError(f"fitting must be a Discrepancy such as SinkhornDivergence(), got {self.fitting!r}")
         for name, least in (("steps", 1), ("batch_size", 2), ("warm_up", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            whole_number(value, least, name)
         if not isinstance(self.network, MLP) and not callable(self.network):
             raise TypeError(f"network must be an MLP, a module or a function (inputs, outputs) -> module, got {self.network!r}")
         MongeGap(self.cost, self.epsilon)

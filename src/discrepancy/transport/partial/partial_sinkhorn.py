@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
-from discrepancy._validate import SamplePair, as_tensor, positive, sample, sample_pair, weights
+from discrepancy._validate import SamplePair, as_tensor, positive, sample, sample_pair, weights, whole_number
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon
 from discrepancy.transport.entropic.solver import default_tolerance
@@ -91,8 +91,7 @@ class PartialSinkhorn(Discrepancy):
         object.__setattr__(self, "cost", as_cost(self.cost))
         if self.tolerance is not None:
             positive(self.tolerance, "tolerance")
-        if not isinstance(self.max_iterations, int) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
         positive(self.memory, "memory")
         claims = Claims(
             symmetric=self.cost.symmetric,

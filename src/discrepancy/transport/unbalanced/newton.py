@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Outcome
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.transport.entropic.problem import Problem
 from discrepancy.transport.entropic.solver import default_tolerance
 from discrepancy.transport.unbalanced.dual import Point, SemiDual
@@ -63,8 +63,7 @@ class UnbalancedNewton:
         """Raise ValueError for options out of range."""
         if self.tolerance is not None:
             positive(self.tolerance, "tolerance")
-        if not isinstance(self.max_iterations, int) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
         if not self.annealing > 1:
             raise ValueError(f"annealing must be a factor above 1, got {self.annealing!r}")
         positive(self.memory, "memory")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.transport import RelativeEpsilon, Sinkhorn
 
 
@@ -79,8 +79,7 @@ class EntropicCorrespondence:
     def __post_init__(self) -> None:
         """Check the options."""
         positive(self.sigma, "sigma")
-        if not isinstance(self.sweeps, int) or self.sweeps < 1:
-            raise ValueError(f"sweeps must be a whole number of at least 1, got {self.sweeps!r}")
+        whole_number(self.sweeps, 1, "sweeps")
 
     def __call__(self, features_x: Float[Tensor, "n c"], features_y: Float[Tensor, "m c"]) -> Correspondence:
         """The correspondence, differentiable in the features."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from discrepancy._validate import whole_number
 from discrepancy.methods.geometry.functional_maps.solve import same_size
 from discrepancy.methods.geometry.laplacians import LaplacianBasis
 from discrepancy.neighbors import nearest_neighbors
@@ -46,8 +47,7 @@ def zoom_out(
     k = C_xy.shape[0]
     if C_xy.shape != (k, k) or k > basis_x.k:
         raise ValueError(f"C_xy must be square with at most {basis_x.k} rows, the size of the bases, got {tuple(C_xy.shape)}")
-    if not isinstance(step, int) or step < 1:
-        raise ValueError(f"step must be a whole number of at least 1, got {step!r}")
+    whole_number(step, 1, "step")
     C = C_xy.detach()
     while k < basis_x.k:
         small = fmap_to_point_map(C, basis_x.truncated(k), basis_y.truncated(k))

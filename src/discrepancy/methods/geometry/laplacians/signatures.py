@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from discrepancy._validate import positive
+from discrepancy._validate import positive, whole_number
 from discrepancy.methods.geometry.laplacians.basis import LaplacianBasis
 
 
@@ -21,8 +21,7 @@ def _positive_values(basis: LaplacianBasis, what: str) -> tuple[Tensor, Tensor]:
 
 
 def _check_count(count: int) -> None:
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be a whole number of at least 1, got {count!r}")
+    whole_number(count, 1, "count")
 
 
 @dataclass(frozen=True)

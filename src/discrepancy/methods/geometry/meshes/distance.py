@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from discrepancy._results import Result
-from discrepancy._validate import sample
+from discrepancy._validate import sample, whole_number
 from discrepancy.methods.geometry.meshes.mesh import Mesh, as_mesh
 from discrepancy.methods.geometry.meshes.sampling import SurfacePoints, sample_surface
 from discrepancy.methods.geometry.meshes.tree import TriangleTree
@@ -76,8 +76,7 @@ def surface_distance(
     Unlike distances between two sampled clouds it is zero for equal surfaces, whatever their triangles. Raises ValueError for
     fewer than two points and for surfaces without area. Time (F + n) log F; no gradients.
     """
-    if not isinstance(points, int) or points < 2:
-        raise ValueError(f"points must be a whole number of at least 2, got {points!r}")
+    whole_number(points, 2, "points")
     a, b = as_mesh(first, "first").detached(), as_mesh(second, "second").detached()
     distances, cosines = zip(
         *(_one_way(sample_surface(s, points, generator=generator), t) for s, t in ((a, b), (b, a))), strict=True

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from discrepancy._validate import whole_number
 from discrepancy.methods.geometry.meshes.mesh import Mesh, unit
 from discrepancy.methods.geometry.meshes.topology import directed_edges, distinct_pairs
 
@@ -18,8 +19,7 @@ def icosphere(subdivisions: int = 3, radius: float = 1.0, *, dtype: torch.dtype 
 
     Vertices lie on the sphere, normals point outward. Raises ValueError for a negative or fractional number of subdivisions.
     """
-    if not isinstance(subdivisions, int) or subdivisions < 0:
-        raise ValueError(f"subdivisions must be a whole number of at least 0, got {subdivisions!r}")
+    whole_number(subdivisions, 0, "subdivisions")
     phi = (1 + math.sqrt(5)) / 2
     ring = [(-1.0, phi), (1.0, phi), (-1.0, -phi), (1.0, -phi)]
     corners = [(x, y, 0.0) for x, y in ring] + [(0.0, x, y) for x, y in ring] + [(y, 0.0, x) for x, y in ring]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import TransportResult
-from discrepancy._validate import as_tensor, positive, weights
+from discrepancy._validate import as_tensor, positive, weights, whole_number
 from discrepancy.costs import Cost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
 from discrepancy.transport.entropic.grid.axes import Grid, check_separable
@@ -82,8 +82,7 @@ class GridSinkhorn:
         check_separable(self.cost, len(self.grid.spacing))
         if self.tolerance is not None:
             positive(self.tolerance, "tolerance")
-        if not isinstance(self.max_iterations, int) or self.max_iterations < 1:
-            raise ValueError(f"max_iterations must be a whole number of at least 1, got {self.max_iterations!r}")
+        whole_number(self.max_iterations, 1, "max_iterations")
 
     def __call__(self, a: Any, b: Any) -> Tensor:
         """The regularised value over the batch (...), differentiable in a and b."""
