@@ -85,7 +85,7 @@ def _trained(positions: int, weight: float | None, setting: Setting) -> tuple[fl
     grids = _Grids(positions, train=True)
 
     def step(_: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        x, y, _ = grids.draw(_BATCH, generator)
+        x, y, _classes = grids.draw(_BATCH, generator)
         found = loss.terms(x, y, generator=generator)
         return found.loss, {"objective": found.objective.detach(), "slope": found.slope}
 
