@@ -126,7 +126,9 @@ def measure(setting: Setting) -> Row:
         weights: tuple[float | None, ...] = (None, *(_PENALTIES if k == 9 and not setting.quick else (1.0,)))
         for weight in weights:
             name = f"{k} {'plain' if weight is None else f'{weight:g}'}"
-            row[f"probe {name}"], row[f"bound {name}"], row[f"slope {name}"] = _trained(k, weight, setting)
+            row[f"probe {name}"], row[f"bound {name}"], slope = _trained(k, weight, setting)
+            if weight is not None:
+                row[f"slope {name}"] = slope
     return row
 
 

@@ -9,16 +9,19 @@ the potential bounds the norm from below and the flow from above.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from discrepancy._results import NumericalError
 from discrepancy.transport.graphs.laplacian import GroundedLaplacian, electrical_flows
 from discrepancy.transport.graphs.network import Flow, Network
 
 _FLOOR = 1e-8  # of the largest weight |u|^(r-2): edges at rest keep so much of it, lest the system be singular
 _GROWTH = 1.6  # of the exponent from one stage to the next
 _STAGE_GAP = 1e-2  # relative, that ends a stage before the last
+_RAISED = (0.0, 1e-14, 1e-12, 1e-10)  # least conductances, relative to the largest, that are tried in turn
 _PATIENCE = 10  # steps without progress of the gap, after which a stage is left
 
 
@@ -134,7 +137,8 @@ def _slope_step(network: Network, sigma: np.ndarray, f: np.ndarray, flow: np.nda
     k = float(w @ size**p) / float(sigma @ f)
     stiffness = w * _weights(size, k * network.lengths * np.abs(flow) / w, p)
     missing = k * sigma - network.delivered(w * force / network.lengths)
-    d = GroundedLaplacian(network, stiffness / network.lengths**2, direct=True).solve(missing[:, None])[:, 0]
+    conductance, d = _solved(network, stiffness / network.lengths**2, lambda _: missing)
+    stiffness = conductance * network.lengths**2
     v = network.slopes(d)
     delivering = (w * force + stiffness * v) / (network.lengths * k)
     t = _line_minimum(u, v, w, p, k * float(sigma @ d))
@@ -152,11 +156,31 @@ def _flow_step(network: Network, sigma: np.ndarray, f: np.ndarray, flow: np.ndar
     # The potential pairs with b at the scale where <sigma, f> is the energy of b.
     pull = np.abs(network.slopes(f)) * float(w @ size**q) * top / float(sigma @ f)
     h = _weights(size, pull, q)
-    right = network.delivered(w * force / (network.lengths * h)) + (sigma / top - network.delivered(w * b / network.lengths))
-    g = GroundedLaplacian(network, w / (network.lengths**2 * h), direct=True).solve(right[:, None])[:, 0]
-    move = (network.slopes(g) - force) / h
+    short = sigma / top - network.delivered(w * b / network.lengths)
+    conductance, g = _solved(
+        network, w / (network.lengths**2 * h), lambda c: network.delivered(network.lengths * c * force) + short
+    )
+    move = (network.slopes(g) - force) * network.lengths**2 * conductance / w
     t = _line_minimum(b, move, w, q, 0.0)
     return (b + t * move) * top * w / network.lengths, g
+
+
+def _solved(
+    network: Network, conductance: np.ndarray, right: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The conductances and the solution of their Laplacian system, whose right-hand side may depend on them.
+
+    Where edges of length 1e-9 meet edges at rest the system is singular to rounding: the least conductances are then raised,
+    which makes a shorter step; how good it was is measured by what it attains.
+    """
+    largest = conductance.max()
+    for share in _RAISED:
+        raised = np.maximum(conductance, share * largest)
+        try:
+            return raised, GroundedLaplacian(network, raised, direct=True).solve(right(raised)[:, None])[:, 0]
+        except NumericalError:
+            continue
+    raise NumericalError("the Laplacian is numerically singular: lengths or measures span too many decades")
 
 
 def _line_minimum(u: np.ndarray, v: np.ndarray, w: np.ndarray, r: float, pull: float) -> float:
