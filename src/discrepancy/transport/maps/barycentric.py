@@ -13,7 +13,7 @@ from discrepancy.costs import Cost
 from discrepancy.neighbors import nearest_neighbors
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
 from discrepancy.transport.exact.optimal_transport import OptimalTransport
-from discrepancy.transport.maps.estimator import MapEstimator
+from discrepancy.transport.maps.solved import SolvedMapEstimator
 from discrepancy.transport.unbalanced.sinkhorn import UnbalancedSinkhorn
 
 
@@ -42,7 +42,7 @@ class NearestSampleModule(nn.Module):
 
 
 @dataclass
-class BarycentricTransportMap(MapEstimator):
+class BarycentricTransportMap(SolvedMapEstimator):
     """T(x_i) = sum_j P_ij y_j / sum_j P_ij at the source points, P an optimal plan; elsewhere a point moves as its nearest source
     point does (Ferradans et al., 2014), so that translations are found exactly everywhere.
 
@@ -60,14 +60,6 @@ class BarycentricTransportMap(MapEstimator):
         if not isinstance(self.transport, OptimalTransport | Sinkhorn | UnbalancedSinkhorn):
             raise TypeError(f"transport must be OptimalTransport(), Sinkhorn() or UnbalancedSinkhorn(), got {self.transport!r}")
 
-    def fit(self, X: Any, Y: Any, a: Any = None, b: Any = None) -> BarycentricTransportMap:
-        """Solve the problem between X (n, d) and Y (m, d), with weights a (n,), b (m,)."""
-        self._pair = self._one_pair(X, Y, a, b)
-        if hasattr(self, "inverse_module_"):
-            del self.inverse_module_
-        self.module_, self.result_ = self._between(self._pair)
-        return self
-
     def _between(self, pair: SamplePair) -> tuple[nn.Module, Any]:
         result = self.transport.solve(pair.x, pair.y, pair.a, pair.b)
         one = torch.ones_like(pair.y[:, :1])
@@ -77,15 +69,6 @@ class BarycentricTransportMap(MapEstimator):
         cost = self.transport.cost
         carries = isinstance(cost, Cost) and cost.translation_invariant
         return NearestSampleModule(pair.x[live], images, carries=carries), result
-
-    def inverse_transform(self, Y: Any) -> Any:
-        """The map of the swapped problem, at Y (m, d); solved at the first call. Raises AttributeError before `fit`."""
-        self._need_fit()
-        if not hasattr(self, "inverse_module_"):
-            p = self._pair
-            swapped = SamplePair(p.y, p.x, p.b, p.a, uniform_a=p.uniform_b, uniform_b=p.uniform_a)
-            self.inverse_module_, _ = self._between(swapped)
-        return self._moved(self.inverse_module_, Y)
 
 
 __all__ = ["BarycentricTransportMap", "NearestSampleModule"]

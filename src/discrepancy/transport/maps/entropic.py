@@ -11,7 +11,7 @@ from discrepancy._validate import SamplePair
 from discrepancy.transport.entropic.divergence import SinkhornDivergence
 from discrepancy.transport.entropic.maps import EntropicMap, SoftMinimum
 from discrepancy.transport.entropic.sinkhorn import Sinkhorn
-from discrepancy.transport.maps.estimator import MapEstimator
+from discrepancy.transport.maps.solved import SolvedMapEstimator
 from discrepancy.transport.unbalanced.sinkhorn import UnbalancedSinkhorn
 
 _TENSORS = ("targets", "log_weights", "potential", "epsilon")
@@ -45,7 +45,7 @@ class EntropicModule(nn.Module):
 
 
 @dataclass
-class EntropicTransportMap(MapEstimator):
+class EntropicTransportMap(SolvedMapEstimator):
     """T(x) = sum_j w_j(x) y_j with w_j(x) = softmax_j((g_j - c(x, y_j)) / epsilon + log b_j), g the entropic potential of Y.
 
     Defined and smooth at every x, and for the squared Euclidean cost an estimate of the optimal map with a bias of order epsilon:
@@ -63,28 +63,11 @@ class EntropicTransportMap(MapEstimator):
         if not isinstance(self.transport, Sinkhorn | SinkhornDivergence | UnbalancedSinkhorn):
             raise TypeError(f"transport must be Sinkhorn(), SinkhornDivergence() or UnbalancedSinkhorn(), got {self.transport!r}")
 
-    def fit(self, X: Any, Y: Any, a: Any = None, b: Any = None) -> EntropicTransportMap:
-        """Solve the problem between X (n, d) and Y (m, d), with weights a (n,), b (m,)."""
-        self._pair = self._one_pair(X, Y, a, b)
-        if hasattr(self, "inverse_module_"):
-            del self.inverse_module_
-        self.module_, self.result_ = self._between(self._pair)
-        return self
-
     def _between(self, pair: SamplePair) -> tuple[nn.Module, Any]:
         result = self.transport.solve(pair.x, pair.y, pair.a, pair.b)
         found = result.map()
         assert isinstance(found, EntropicMap)
         return EntropicModule(found), result
-
-    def inverse_transform(self, Y: Any) -> Any:
-        """The map of the swapped problem, at Y (m, d); solved at the first call. Raises AttributeError before `fit`."""
-        self._need_fit()
-        if not hasattr(self, "inverse_module_"):
-            p = self._pair
-            swapped = SamplePair(p.y, p.x, p.b, p.a, uniform_a=p.uniform_b, uniform_b=p.uniform_a)
-            self.inverse_module_, _ = self._between(swapped)
-        return self._moved(self.inverse_module_, Y)
 
 
 __all__ = ["EntropicModule", "EntropicTransportMap"]
