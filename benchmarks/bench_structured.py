@@ -50,7 +50,7 @@ def _machine() -> dict[str, str]:
 
 def _store(row: dict[str, Any], order: list[str], limit: float) -> None:
     """Put the row in the committed tables, in place of the one of the same name."""
-    from transport.table import markdown
+    from transport.table import for_readme, markdown
 
     file = _RESULTS / "structured.json"
     with (_RESULTS / "structured.md").open("a") as lock:
@@ -58,9 +58,10 @@ def _store(row: dict[str, Any], order: list[str], limit: float) -> None:
         rows = json.loads(file.read_text())["rows"] if file.exists() else []
         rows = [r for r in rows if r["name"] != row["name"] and f"{r['task']}: {r['name']}" in order] + [row]
         rows.sort(key=lambda r: order.index(f"{r['task']}: {r['name']}"))
-        file.write_text(json.dumps({"machine": _machine(), "rows": rows}, indent=1) + "\n")
+        file.write_text(json.dumps({"machine": _machine(), "rows": rows}, indent=1, default=lambda number: number.item()) + "\n")
         words = ", ".join(f"{name} {value}" for name, value in _machine().items())
         (_RESULTS / "structured.md").write_text(markdown(rows, words, limit, heading=_HEADING))
+        (_RESULTS / "structured_summary.md").write_text(for_readme(rows, "Slices, Gaussians, barycenters, Gromov", "structured"))
 
 
 def main() -> None:

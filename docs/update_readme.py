@@ -35,7 +35,8 @@ def main() -> None:
     if "--all" in sys.argv:
         text = filled(text, "demo", demo())
         results = ROOT / "benchmarks" / "results"
-        measured = [results / "README.md", results / "transport_summary.md"]  # the second: once `make bench-transport` has run
+        # The last two exist once `make bench-transport` and `make bench-structured` have run.
+        measured = [results / name for name in ("README.md", "transport_summary.md", "structured_summary.md")]
         text = filled(text, "compares", "\n".join(file.read_text(encoding="utf-8") for file in measured if file.exists()))
     file.write_text(text, encoding="utf-8")
 

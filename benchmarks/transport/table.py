@@ -124,10 +124,10 @@ def lines(row: dict[str, Any]) -> str:
     return "\n".join([*_detail(row), *([reason(row), ""] if reason(row) else [])])
 
 
-def for_readme(rows: list[dict[str, Any]]) -> str:
+def for_readme(rows: list[dict[str, Any]], what: str = "Transport", name: str = "transport") -> str:
     """One line a task: on how many rows we are faster, and the range of the ratios, on one thread."""
     out = [
-        "**Transport** (`make bench-transport`, [all rows](benchmarks/results/transport.md)): best peer's time over ours at",
+        f"**{what}** (`make bench-{name}`, [all rows](benchmarks/results/{name}.md)): best peer's time over ours at",
         "equal error, one thread.",
         "",
         "| | rows | ratio, least - median - largest | peers |",
