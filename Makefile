@@ -12,7 +12,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) -e ".[io,sklearn,plot,scale,data]"
+	$(PIP) -e ".[io,sklearn,plot,scale,data,language]"
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed

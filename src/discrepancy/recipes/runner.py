@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from discrepancy._results import Finding
 from discrepancy.recipes.catalogue import finding as committed_finding
@@ -16,6 +16,7 @@ from discrepancy.recipes.catalogue import has_recipe, paper
 
 if TYPE_CHECKING:
     from discrepancy._kinds import Discrepancy
+    from discrepancy.divergences.admission import Admission
 
 Row = dict[str, Any]
 
@@ -62,12 +63,28 @@ def check(name: str, values: Sequence[float], bound: str, held: bool, *, timing:
 
 
 @dataclass(frozen=True)
+class SwapTask:
+    """A method's small task for `discrepancy matrix`: what it measures, and one number for a divergence and a seed.
+
+    `admits` is the method's own declaration of what it takes, `default` the paper's choice, `better` the direction in which the
+    number improves ("neither": it describes, and ranks nothing). A run takes a few seconds.
+    """
+
+    measures: str
+    better: Literal["higher", "lower", "neither"]
+    admits: Admission
+    run: Callable[[Any, int], float]
+    default: Any
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A paper's claim made runnable.
 
     `measure(setting)` returns the numbers of one seed, `judge(rows, quick)` turns those of all seeds into checks,
     `draw(rows, file)` saves the figure. `swaps` says whether `--discrepancy` may replace the paper's choice;
-    `needs` names the data sets (datasets.catalogue) that must be there.
+    `needs` names the data sets (datasets.catalogue) that must be there; `task` is what `discrepancy matrix` runs with each
+    divergence.
     """
 
     slug: str
@@ -78,6 +95,7 @@ class Recipe:
     quick_seeds: tuple[int, ...] = (0,)
     swaps: bool = False
     needs: tuple[str, ...] = field(default=())
+    task: SwapTask | None = None
 
 
 def recipe(slug: str) -> Recipe:
