@@ -3,18 +3,23 @@
 from discrepancy.datasets.carriers import DataSet, MissingCarrier, catalogue, path, requirements
 from discrepancy.datasets.fields import GriddedFields, air_temperature, winter_height
 from discrepancy.datasets.iris import iris
+from discrepancy.datasets.library_text import library_text
 from discrepancy.datasets.loaders import digits, table
+from discrepancy.datasets.signals import Signals, mnist1d
 from discrepancy.datasets.surfaces import cortex
 
 __all__ = [
     "DataSet",
     "GriddedFields",
     "MissingCarrier",
+    "Signals",
     "air_temperature",
     "catalogue",
     "cortex",
     "digits",
     "iris",
+    "library_text",
+    "mnist1d",
     "path",
     "requirements",
     "table",

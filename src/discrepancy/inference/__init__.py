@@ -26,6 +26,10 @@ _EXPORTS: dict[str, str] = {
     "frechet_anova": "metric_jumps",
     "frechet_jump_test": "metric_jumps",
     "local_frechet_regression": "metric_jumps",
+    "adaptive_calibration_error": "calibration",
+    "brier_score": "calibration",
+    "expected_calibration_error": "calibration",
+    "negative_log_likelihood": "calibration",
 }
 
 __all__ = sorted(_EXPORTS)
@@ -38,6 +42,10 @@ def __getattr__(name: str) -> Any:
 
 
 if TYPE_CHECKING:
+    from discrepancy.inference.calibration import adaptive_calibration_error as adaptive_calibration_error
+    from discrepancy.inference.calibration import brier_score as brier_score
+    from discrepancy.inference.calibration import expected_calibration_error as expected_calibration_error
+    from discrepancy.inference.calibration import negative_log_likelihood as negative_log_likelihood
     from discrepancy.inference.distance_matrix import PairwiseResult as PairwiseResult
     from discrepancy.inference.distance_matrix import pairwise as pairwise
     from discrepancy.inference.independence import independence_test as independence_test
