@@ -20,6 +20,24 @@ _EXPORTS: dict[str, str] = {
     "independence_test": "independence",
     "PairwiseResult": "distance_matrix",
     "pairwise": "distance_matrix",
+    "cochran_mantel_haenszel": "strata",
+    "CommonOddsRatio": "strata",
+    "stratified_permutation_test": "strata",
+    "cluster_bootstrap": "strata",
+    "equal_weights": "strata",
+    "mantel_haenszel_weights": "strata",
+    "FisherResult": "proportions",
+    "fisher_exact": "proportions",
+    "rate": "proportions",
+    "rate_difference": "proportions",
+    "rate_ratio": "proportions",
+    "wilson": "proportions",
+    "ArcsineTest": "sample_sizes",
+    "ChiSquaredTest": "sample_sizes",
+    "FisherTest": "sample_sizes",
+    "SampleSize": "sample_sizes",
+    "required_samples": "sample_sizes",
+    "sign_flip_test": "sign_flips",
     "BesagClifford": "permutation",
     "permutation_test": "permutation",
     "FrechetJumpResult": "metric_jumps",
@@ -63,3 +81,21 @@ if TYPE_CHECKING:
     from discrepancy.inference.multiplicity import max_t as max_t
     from discrepancy.inference.permutation import BesagClifford as BesagClifford
     from discrepancy.inference.permutation import permutation_test as permutation_test
+    from discrepancy.inference.proportions import FisherResult as FisherResult
+    from discrepancy.inference.proportions import fisher_exact as fisher_exact
+    from discrepancy.inference.proportions import rate as rate
+    from discrepancy.inference.proportions import rate_difference as rate_difference
+    from discrepancy.inference.proportions import rate_ratio as rate_ratio
+    from discrepancy.inference.proportions import wilson as wilson
+    from discrepancy.inference.sample_sizes import ArcsineTest as ArcsineTest
+    from discrepancy.inference.sample_sizes import ChiSquaredTest as ChiSquaredTest
+    from discrepancy.inference.sample_sizes import FisherTest as FisherTest
+    from discrepancy.inference.sample_sizes import SampleSize as SampleSize
+    from discrepancy.inference.sample_sizes import required_samples as required_samples
+    from discrepancy.inference.sign_flips import sign_flip_test as sign_flip_test
+    from discrepancy.inference.strata import CommonOddsRatio as CommonOddsRatio
+    from discrepancy.inference.strata import cluster_bootstrap as cluster_bootstrap
+    from discrepancy.inference.strata import cochran_mantel_haenszel as cochran_mantel_haenszel
+    from discrepancy.inference.strata import equal_weights as equal_weights
+    from discrepancy.inference.strata import mantel_haenszel_weights as mantel_haenszel_weights
+    from discrepancy.inference.strata import stratified_permutation_test as stratified_permutation_test
