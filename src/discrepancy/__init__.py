@@ -51,6 +51,9 @@ _EXPORTS: dict[str, str] = {
     # discrepancies from kernels
     "MMD": "kernel_methods",
     "EnergyDistance": "kernel_methods",
+    "HSIC": "kernel_methods",
+    "DistanceCovariance": "kernel_methods",
+    "CKA": "kernel_methods",
     # divergences between densities
     "Divergence": "divergences",
     "FDivergence": "divergences",
@@ -141,7 +144,10 @@ if TYPE_CHECKING:
     from discrepancy.inference import local_frechet_regression as local_frechet_regression
     from discrepancy.inference import pairwise as pairwise
     from discrepancy.inference import permutation_test as permutation_test
+    from discrepancy.kernel_methods import CKA as CKA
+    from discrepancy.kernel_methods import HSIC as HSIC
     from discrepancy.kernel_methods import MMD as MMD
+    from discrepancy.kernel_methods import DistanceCovariance as DistanceCovariance
     from discrepancy.kernel_methods import EnergyDistance as EnergyDistance
     from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh as fit_mesh
     from discrepancy.methods.geometry.meshes import Mesh as Mesh

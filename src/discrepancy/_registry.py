@@ -17,6 +17,9 @@ from typing import Any
 _BUILT_IN: dict[str, str] = {
     "mmd": "discrepancy.kernel_methods:MMD",
     "energy": "discrepancy.kernel_methods:EnergyDistance",
+    "hsic": "discrepancy.kernel_methods:HSIC",
+    "distance-covariance": "discrepancy.kernel_methods:DistanceCovariance",
+    "cka": "discrepancy.kernel_methods:CKA",
     "optimal-transport": "discrepancy.transport:OptimalTransport",
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",

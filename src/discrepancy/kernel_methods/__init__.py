@@ -1,6 +1,7 @@
-"""Discrepancies that are distances of mean embeddings: the maximum mean discrepancy and the energy distance."""
+"""Distances of mean embeddings (maximum mean discrepancy, energy distance), and the dependence of paired rows by kernels."""
 
+from discrepancy.kernel_methods.dependence import CKA, HSIC, DistanceCovariance, minibatch_cka
 from discrepancy.kernel_methods.energy import EnergyDistance
 from discrepancy.kernel_methods.mmd import MMD
 
-__all__ = ["MMD", "EnergyDistance"]
+__all__ = ["CKA", "HSIC", "MMD", "DistanceCovariance", "EnergyDistance", "minibatch_cka"]

@@ -1,8 +1,9 @@
-"""Kernels as objects: `Gaussian`, `Laplacian`, `InverseMultiquadric`, `NegativeDistance`, their sums, and bandwidth rules."""
+"""Kernels as objects (`Gaussian`, `Laplacian`, `InverseMultiquadric`, `NegativeDistance`, `Linear`), sums and bandwidth rules."""
 
 from discrepancy.kernels.bandwidth import MedianHeuristic
 from discrepancy.kernels.families import Gaussian, InverseMultiquadric, Laplacian, NegativeDistance
 from discrepancy.kernels.kernel import Kernel, KernelSum, RadialKernel
+from discrepancy.kernels.linear import Linear
 
 __all__ = [
     "Gaussian",
@@ -10,6 +11,7 @@ __all__ = [
     "Kernel",
     "KernelSum",
     "Laplacian",
+    "Linear",
     "MedianHeuristic",
     "NegativeDistance",
     "RadialKernel",
