@@ -44,4 +44,4 @@ def data(
         return
     for record in catalogue().values():
         there = "here" if record.located() is not None else record.install
-        emit(f"{record.name:<24} {record.rows:>7} x {record.columns:<4} {record.title}  [{there}]")
+        emit(f"{record.name:<24} {record.rows:>9} x {record.columns:<4} {record.title}  [{there}]")

@@ -5,6 +5,7 @@ from discrepancy.datasets.fields import GriddedFields, air_temperature, winter_h
 from discrepancy.datasets.iris import iris
 from discrepancy.datasets.library_text import library_text
 from discrepancy.datasets.loaders import digits, table
+from discrepancy.datasets.models import chgnet_weights, mnist_cnn, smollm2
 from discrepancy.datasets.signals import Signals, mnist1d
 from discrepancy.datasets.surfaces import cortex
 
@@ -15,13 +16,16 @@ __all__ = [
     "Signals",
     "air_temperature",
     "catalogue",
+    "chgnet_weights",
     "cortex",
     "digits",
     "iris",
     "library_text",
     "mnist1d",
+    "mnist_cnn",
     "path",
     "requirements",
+    "smollm2",
     "table",
     "winter_height",
 ]

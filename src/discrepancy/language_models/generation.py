@@ -58,7 +58,8 @@ def generate(
 
     `temperature` 0 takes the most probable token, 1 samples the model's own law; `top_k` keeps the k most probable. Padding
     behind an end is `pad_token_id` (default: the end token). `processors` change the scores first. The model is put into
-    evaluation mode for the time and keeps its weights. Time: one forward pass a token, of one token where the model returns `past_key_values`.
+    evaluation mode for the time and keeps its weights.
+    Time: one forward pass a token, of one token where the model returns `past_key_values`.
     Raises ValueError for options out of range or an empty prompt, NumericalError where the scores have a NaN.
     """
     whole_number(max_new_tokens, 1, "max_new_tokens")

@@ -64,7 +64,8 @@ def clipped_surrogate(
 ) -> Tensor:
     """min(rho A, clip(rho, 1 - low, 1 + high) A), elementwise, rho = pi / pi_old: to be maximised.
 
-    Schulman et al., 2017, 1707.06347. All of one shape (advantages may broadcast); `clip` is (low, high). Raises ValueError for clips outside 0 < low < 1, high > 0.
+    Schulman et al., 2017, 1707.06347. All of one shape (advantages may broadcast); `clip` is (low, high).
+    Raises ValueError for clips outside 0 < low < 1, high > 0.
     """
     low, high = clip
     if not (0 < low <= 1 and high > 0):
