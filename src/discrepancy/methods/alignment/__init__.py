@@ -1,0 +1,1 @@
+"""Methods that align a generator with preferences, rewards or constraints."""
