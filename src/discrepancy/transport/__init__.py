@@ -64,6 +64,7 @@ from discrepancy.transport.partial.mass import MassShare
 from discrepancy.transport.partial.partial_sinkhorn import PartialSinkhorn
 from discrepancy.transport.partial.partial_transport import PartialTransport
 from discrepancy.transport.partial.result import PartialResult
+from discrepancy.transport.proximal import InexactProximal
 from discrepancy.transport.semi_discrete import SemiDiscrete, SemiDiscreteEstimate
 from discrepancy.transport.sliced import SlicedEstimate, SlicedWasserstein
 from discrepancy.transport.sliced_controls import BothBounds, ControlVariate, CustomControl, LowerBound, UpperBound
@@ -72,6 +73,7 @@ from discrepancy.transport.unbalanced.newton import UnbalancedNewton
 from discrepancy.transport.unbalanced.penalties import Balanced, KLPenalty, MarginalPenalty, TotalVariationPenalty
 from discrepancy.transport.unbalanced.result import UnbalancedResult
 from discrepancy.transport.unbalanced.sinkhorn import UnbalancedSinkhorn
+from discrepancy.transport.unrolled import UnrolledSinkhorn
 from discrepancy.transport.von_mises_sliced import VonMisesFisherSliced, VonMisesFisherSlicedEstimate
 from discrepancy.transport.wasserstein import Wasserstein
 
@@ -108,6 +110,7 @@ __all__ = [
     "GridSinkhornDivergence",
     "GromovWasserstein",
     "Halves",
+    "InexactProximal",
     "KLPenalty",
     "LaguerreCells",
     "LedoitWolfCovariance",
@@ -155,6 +158,7 @@ __all__ = [
     "UnbalancedResult",
     "UnbalancedSinkhorn",
     "UnbalancedSinkhornDivergence",
+    "UnrolledSinkhorn",
     "UpperBound",
     "VonMisesFisherSliced",
     "VonMisesFisherSlicedEstimate",
