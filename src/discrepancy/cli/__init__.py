@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "schema": ("discrepancy.cli.schema:schema", "Print the JSON Schema of what compare --json writes."),
     "papers": ("discrepancy.cli.papers:papers", "List the 90 published methods and where each stands."),
     "reproduce": ("discrepancy.cli.reproduce:reproduce", "Run a paper's claim on data at hand."),
+    "matrix": ("discrepancy.cli.matrix:matrix", "Run each method with each divergence that it takes: the swap table."),
     "cite": ("discrepancy.cli.cite:cite", "Print BibTeX for a paper, a method or a discrepancy."),
     "data": ("discrepancy.cli.data:data", "List or export the data sets that installed packages carry."),
     "demo": ("discrepancy.cli.demo:demo", "Compare two real years of weather and write a report."),

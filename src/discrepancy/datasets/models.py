@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import warnings
 from typing import Any, Literal
 
@@ -43,7 +44,7 @@ def mnist_cnn() -> nn.Sequential:
     """
     layers: list[nn.Module] = [_Standardised(0.1307, 0.3081)]
     channels = (1, 32, 64, 128)
-    for inner, outer in zip(channels[:-1], channels[1:], strict=True):
+    for inner, outer in itertools.pairwise(channels):
         layers += [nn.Conv2d(inner, outer, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 9, 256), nn.ReLU(), nn.Linear(256, 10))
     stored = torch.load(path("mnist-cnn"), map_location="cpu", weights_only=True)
