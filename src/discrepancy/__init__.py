@@ -68,6 +68,12 @@ _EXPORTS: dict[str, str] = {
     "NeymanChiSquared": "divergences",
     "LeCam": "divergences",
     "TotalVariation": "divergences",
+    "Renyi": "divergences",
+    "Tsallis": "divergences",
+    "CauchySchwarz": "divergences",
+    "Hoelder": "divergences",
+    "HoelderPseudo": "divergences",
+    "Bregman": "divergences",
     # surfaces
     "Mesh": "methods.geometry.meshes",
     "mesh_discrepancy": "methods.geometry.meshes",
@@ -124,17 +130,23 @@ if TYPE_CHECKING:
     from discrepancy.comparison.report import ComparisonReport as ComparisonReport
     from discrepancy.divergences import KL as KL
     from discrepancy.divergences import Alpha as Alpha
+    from discrepancy.divergences import Bregman as Bregman
+    from discrepancy.divergences import CauchySchwarz as CauchySchwarz
     from discrepancy.divergences import ChiSquared as ChiSquared
     from discrepancy.divergences import CustomDivergence as CustomDivergence
     from discrepancy.divergences import Divergence as Divergence
     from discrepancy.divergences import FDivergence as FDivergence
+    from discrepancy.divergences import Hoelder as Hoelder
+    from discrepancy.divergences import HoelderPseudo as HoelderPseudo
     from discrepancy.divergences import Jeffreys as Jeffreys
     from discrepancy.divergences import JensenShannon as JensenShannon
     from discrepancy.divergences import LeCam as LeCam
     from discrepancy.divergences import NeymanChiSquared as NeymanChiSquared
+    from discrepancy.divergences import Renyi as Renyi
     from discrepancy.divergences import ReverseKL as ReverseKL
     from discrepancy.divergences import SquaredHellinger as SquaredHellinger
     from discrepancy.divergences import TotalVariation as TotalVariation
+    from discrepancy.divergences import Tsallis as Tsallis
     from discrepancy.dynamics import flow as flow
     from discrepancy.estimation import estimate as estimate
     from discrepancy.inference import bootstrap as bootstrap

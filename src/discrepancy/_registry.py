@@ -46,6 +46,14 @@ _BUILT_IN: dict[str, str] = {
     "neyman-chi-squared": "discrepancy.divergences:NeymanChiSquared",
     "le-cam": "discrepancy.divergences:LeCam",
     "total-variation": "discrepancy.divergences:TotalVariation",
+    "skewed-jensen-shannon": "discrepancy.divergences:SkewedJensenShannon",
+    "renyi": "discrepancy.divergences:Renyi",
+    "tsallis": "discrepancy.divergences:Tsallis",
+    "alpha-beta": "discrepancy.divergences:AlphaBeta",
+    "cauchy-schwarz": "discrepancy.divergences:CauchySchwarz",
+    "hoelder": "discrepancy.divergences:Hoelder",
+    "hoelder-pseudo": "discrepancy.divergences:HoelderPseudo",
+    "bregman": "discrepancy.divergences:Bregman",
 }
 _ADDED: dict[str, type] = {}
 

@@ -1,35 +1,73 @@
 """Divergences between densities: f-divergences with their whole generator algebra, and closed forms."""
 
+from discrepancy.divergences.alpha_beta import AlphaBeta
+from discrepancy.divergences.bregman import Bregman
+from discrepancy.divergences.bregman_generators import (
+    BregmanGenerator,
+    FermiDirac,
+    ItakuraSaito,
+    NegativeEntropy,
+    SquaredNorm,
+)
 from discrepancy.divergences.closed_form import closed_form
 from discrepancy.divergences.cone import ReversedDivergence, ScaledDivergence, SumDivergence
 from discrepancy.divergences.custom import CustomDivergence
 from discrepancy.divergences.divergence import Divergence, InfiniteDivergenceWarning
+from discrepancy.divergences.elementwise_generator import ElementwiseGenerator
 from discrepancy.divergences.f_divergence import FDivergence
+from discrepancy.divergences.hoelder import CauchySchwarz, Hoelder, HoelderPseudo, ProjectiveDivergence
 from discrepancy.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
+from discrepancy.divergences.measures import MeasureDivergence, ReversedMeasureDivergence
 from discrepancy.divergences.midpoint import JensenShannon, LeCam
 from discrepancy.divergences.power import Alpha, ChiSquared, NeymanChiSquared, SquaredHellinger
+from discrepancy.divergences.ratio import RatioDivergence, ReversedRatioDivergence
+from discrepancy.divergences.renyi import Renyi, Tsallis
 from discrepancy.divergences.skewed import SkewedDivergence, SmoothedDivergence
+from discrepancy.divergences.skewed_jensen_shannon import SkewedJensenShannon
+from discrepancy.divergences.stacked import GeneralizedCauchySchwarz, GeneralizedJensenShannon, StackedDivergence
 from discrepancy.divergences.total_variation import TotalVariation
 
 __all__ = [
     "KL",
     "Alpha",
+    "AlphaBeta",
+    "Bregman",
+    "BregmanGenerator",
+    "CauchySchwarz",
     "ChiSquared",
     "CustomDivergence",
     "Divergence",
+    "ElementwiseGenerator",
     "FDivergence",
+    "FermiDirac",
+    "GeneralizedCauchySchwarz",
+    "GeneralizedJensenShannon",
+    "Hoelder",
+    "HoelderPseudo",
     "InfiniteDivergenceWarning",
+    "ItakuraSaito",
     "Jeffreys",
     "JensenShannon",
     "LeCam",
+    "MeasureDivergence",
+    "NegativeEntropy",
     "NeymanChiSquared",
+    "ProjectiveDivergence",
+    "RatioDivergence",
+    "Renyi",
     "ReverseKL",
     "ReversedDivergence",
+    "ReversedMeasureDivergence",
+    "ReversedRatioDivergence",
     "ScaledDivergence",
     "SkewedDivergence",
+    "SkewedJensenShannon",
     "SmoothedDivergence",
     "SquaredHellinger",
+    "SquaredNorm",
+    "StackedDivergence",
     "SumDivergence",
     "TotalVariation",
+    "Tsallis",
     "closed_form",
 ]

@@ -27,6 +27,8 @@ class Divergence(ABC):
     """
 
     references: ClassVar[tuple[str, ...]] = ()
+    # Whether D(P || P) = 0: not of a pseudo-divergence, whose minimum lies elsewhere.
+    zero_at_equality: ClassVar[bool] = True
 
     def from_probs(self, p: Any, q: Any, dim: int = -1) -> Tensor:
         """The divergence D(P || Q) between probability vectors p and q along `dim`.
