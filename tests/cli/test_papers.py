@@ -36,6 +36,7 @@ def test_plain_lines_when_piped(capfd):
         (["cite", "nonsense"], "no paper"),
         (["reproduce"], "name one paper"),
         (["reproduce", "deep-xva"], "is planned"),
+        (["reproduce", "--all", "--jobs", "0"], "--jobs must be at least 1"),
         (["reproduce", "monge-gab"], "did you mean monge-gap"),
         (["data", "nonsense"], "unknown data set"),
     ],
@@ -84,3 +85,11 @@ def test_check_fails_only_on_a_contradiction(monkeypatch, capfd, tmp_path):
     record = json.loads((tmp_path / "f.json").read_text())
     assert record["status"] == "not held"
     assert record["per_seed"] == []
+
+
+def test_recipes_in_processes_of_their_own_report_their_errors(tmp_path):
+    from discrepancy.cli.reproduce import _each
+
+    options = {"quick": True, "check": False, "choice": None, "output": tmp_path, "quiet": True}
+    with pytest.raises(ValueError, match="no paper 'nonsense'"):
+        list(_each(["nonsense", "gibberish"], 2, options))
