@@ -100,8 +100,8 @@ def sinkhorn_kd_loss(
     """task_weight CE + weight T^2 mean_i D(q_i || p_i) + transport_weight L, with L the `batch_transport_loss`: SinKD's total.
 
     The paper's alpha and beta are weight = alpha, task_weight = 1 - alpha and transport_weight = beta, with KL for D (teacher
-    first: P is the teacher). T^2 is the factor of `distillation_loss`, which this is at transport_weight = 0. The released code's L
-    is 1e-3 times a sum of mass b: ours is a mean, so that beta does not depend on the batch size.
+    first: P is the teacher). T^2 is the factor of `distillation_loss`, which this is at transport_weight = 0. The released code's
+    L is 1e-3 times a sum of mass b: ours is a mean, so that beta does not depend on the batch size.
 
     One class means a regression head: then the loss is task_weight MSE(student, target) + transport_weight
     MSE(student / T, teacher / T). target (B, ...) are class indices (or, for one class, numbers (B,)), None leaves the task out.
