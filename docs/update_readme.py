@@ -1,4 +1,4 @@
-"""Write the generated parts of README.md: the demo's output, the peers' table and the table of papers.   make readme"""
+"""Write the generated parts of README.md: the demo's output, the swap table, the peers' table and the papers.   make readme"""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def main() -> None:
     file = ROOT / "README.md"
     text = file.read_text(encoding="utf-8")
     text = filled(text, "papers", command("papers", "--markdown"))
+    if (ROOT / "src/discrepancy/recipes/findings/matrix.json").exists():
+        text = filled(text, "matrix", command("matrix", "--committed", "--markdown"))
     if "--all" in sys.argv:
         text = filled(text, "demo", demo())
         results = ROOT / "benchmarks" / "results"

@@ -58,3 +58,10 @@ def test_the_table_of_papers_is_the_generated_one():
         [sys.executable, "-m", "discrepancy.cli", "papers", "--markdown"], check=True, capture_output=True, text=True
     ).stdout
     assert printed.strip() in (ROOT / "README.md").read_text(), "run `make readme`"
+
+
+def test_the_swap_table_is_the_committed_one():
+    printed = subprocess.run(
+        [sys.executable, "-m", "discrepancy.cli", "matrix", "--committed", "--markdown"], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed.strip() in (ROOT / "README.md").read_text(), "run `make readme`"
