@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,11 @@ class _TabularLanguageModel(nn.Module):
 
     def _laws(self, ids: Tensor) -> Tensor:
         raise NotImplementedError
+
+
+def _dirichlet(concentration: float, rows: int, columns: int, seed: int) -> Tensor:
+    drawn = np.random.default_rng(seed).gamma(concentration, size=(rows, columns))
+    return torch.from_numpy(drawn / drawn.sum(-1, keepdims=True))
 
 
 class PlantedNoise(_TabularLanguageModel):
@@ -34,9 +40,7 @@ class PlantedNoise(_TabularLanguageModel):
         self.programs = torch.randint(vocabulary, (tasks, length), generator=generator)
         self.hard = torch.rand(tasks, length, generator=generator) >= 0.6
         self.rates = torch.where(self.hard, 0.65, 0.05).double()
-        shape = torch.full((vocabulary + 1, vocabulary), 0.1, dtype=torch.float64)
-        drawn = torch._standard_gamma(shape, generator=generator)
-        self.bias = drawn / drawn.sum(-1, keepdim=True)
+        self.bias = _dirichlet(0.1, vocabulary + 1, vocabulary, seed)
         self.other = (torch.arange(vocabulary + 1) + 1 + torch.randint(vocabulary - 1, (1,), generator=generator)) % (
             vocabulary + 1
         )
@@ -74,8 +78,8 @@ class NoisyChannel(_TabularLanguageModel):
 
     Behind [forward] x the law of y_i is (1 - rho_i) (0.85 on f(x_i), rest uniform) + rho_i prior, rho_i = 0.1 at half of the
     places and 0.75 at the others, prior = 0.9 Dirichlet(0.05) + 0.1 uniform given the token before (one prior for all would make
-    half of the seeds trivial: whether it misleads would hang on its one largest probability). Behind [backward] y [then] the law of x_i is
-    `sharpness` on the x with f(x) = y_i, rest uniform; uniform where y has no i-th token. A sharpness of 1/30 knows nothing.
+    some seeds trivial: whether it misleads would hang on its one largest probability). Behind [backward] y [then] the law of x_i
+    is `sharpness` on the x with f(x) = y_i, rest uniform; uniform where y has no i-th token. A sharpness of 1/30 knows nothing.
     """
 
     def __init__(self, seed: int, *, sharpness: float = 0.6, vocabulary: int = 30, length: int = 6) -> None:
@@ -88,8 +92,7 @@ class NoisyChannel(_TabularLanguageModel):
         self.inverse = torch.argsort(self.translation)
         order = torch.randperm(length, generator=generator)
         self.rates = torch.where(order < length // 2, 0.1, 0.75).double()
-        drawn = torch._standard_gamma(torch.full((vocabulary + 1, vocabulary), 0.05, dtype=torch.float64), generator=generator)
-        self.prior = 0.9 * drawn / drawn.sum(-1, keepdim=True) + 0.1 / vocabulary
+        self.prior = 0.9 * _dirichlet(0.05, vocabulary + 1, vocabulary, seed) + 0.1 / vocabulary
         self.generator = generator
 
     def sentences(self, count: int) -> tuple[Tensor, Tensor]:

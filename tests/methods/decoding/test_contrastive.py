@@ -228,8 +228,12 @@ def test_a_batch_is_its_rows_and_padding_does_not_matter(model) -> None:
     ).generation.responses  # fmt: skip
     for row in range(2):
         alone = uscd(
-            model, prompts[row][mask[row].bool()][None], _LAME[row][_LAME_MASK[row].bool()][None], settings=settings, max_new_tokens=7
-        )  # fmt: skip
+            model,
+            prompts[row][mask[row].bool()][None],
+            _LAME[row][_LAME_MASK[row].bool()][None],
+            settings=settings,
+            max_new_tokens=7,
+        )
         assert torch.equal(alone.generation.responses[0], both[row])
 
 
