@@ -20,6 +20,7 @@ from discrepancy._results import Estimate
 from discrepancy._validate import as_tensor
 from discrepancy.divergences.divergence import Divergence
 from discrepancy.divergences.perspective import finite_or_flat, log_perspective, perspective
+from discrepancy.divergences.streamed import transformed
 from discrepancy.optimize import increasing_root
 
 
@@ -182,7 +183,7 @@ class FDivergence(Divergence):
     def _from_logits(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         value = log_perspective(self, log_p, log_q).sum(-1)
         infinite = torch.isinf(value.detach())
-        if not bool(infinite.any()):
+        if not transformed() and not bool(infinite.any()):
             return value
         # Zero times infinity in a backward pass is NaN: rows of infinite value are evaluated at equality instead.
         row = infinite.unsqueeze(-1)

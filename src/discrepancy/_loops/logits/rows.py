@@ -22,7 +22,11 @@ FINE, BAD_U, BAD_V, EMPTY_U, EMPTY_V = range(5)  # STATUS: a NaN or +inf, or no 
 
 @compiled
 def normalise(u, v, keep, facts):
-    """Start the facts of rows u, v (n, V): log-normalisers, and whether the rows are laws; of rows not to `keep`, zeros."""
+    """Start the facts of rows u, v (n, V): log-normalisers, and whether the rows are laws; of rows not to `keep`, zeros.
+
+    Returns whether some row excludes a category.
+    """
+    some = False
     low, high, scratch = np.empty(LANES, u.dtype), np.empty(LANES, u.dtype), np.empty(BLOCK, u.dtype)
     for row in range(u.shape[0]):
         fact = facts[row]
@@ -31,10 +35,12 @@ def normalise(u, v, keep, facts):
             low_u, fact[TOP_U], fact[REST_U] = normaliser(u[row], low, high, scratch)
             low_v, fact[TOP_V], fact[REST_V] = normaliser(v[row], low, high, scratch)
             fact[EDGES] = low_u == -np.inf or low_v == -np.inf
+            some = some or fact[EDGES] != 0.0
             if not math.isfinite(fact[REST_V]):
                 fact[STATUS] = EMPTY_V if fact[TOP_V] == -np.inf else BAD_V
             if not math.isfinite(fact[REST_U]):
                 fact[STATUS] = EMPTY_U if fact[TOP_U] == -np.inf else BAD_U
+    return some
 
 
 @compiled
