@@ -222,7 +222,7 @@ def test_teacher_gets_no_gradient():
 def test_vocabularies():
     mask = _mask()
     student, teacher = _logits(0), _logits(1, (3, 4, 9))
-    with pytest.raises(ValueError, match="student has a vocabulary of 7 and the teacher one of 9.*Outcome"):
+    with pytest.raises(ValueError, match=r"student has a vocabulary of 7 and the teacher one of 9.*Outcome"):
         token_divergence(student, teacher, mask, KL())
     with pytest.warns(VocabularyWarning, match="student's 7 and the teacher's 9 logits are cut to the 6"):
         value = token_divergence(student, teacher, mask, KL(), vocabulary=6)
