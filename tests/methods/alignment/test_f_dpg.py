@@ -126,7 +126,9 @@ def test_a_sample_impossible_under_both_counts_for_nothing():
     log_p = torch.tensor([-math.inf, -0.3, -1.2], dtype=torch.float64)
     loss = f_dpg_loss(log_pi, log_p, 0.0, KL(), proposal_log_probs=torch.full((3,), -1.1, dtype=torch.float64))
     (gradient,) = torch.autograd.grad(loss, log_pi)
-    assert bool(torch.isfinite(loss)) and float(gradient[0]) == 0 and bool(torch.isfinite(gradient).all())
+    assert bool(torch.isfinite(loss))
+    assert float(gradient[0]) == 0
+    assert bool(torch.isfinite(gradient).all())
 
 
 def test_rewards_carry_no_gradient_and_keep_dtypes():
@@ -136,7 +138,8 @@ def test_rewards_carry_no_gradient_and_keep_dtypes():
         loss = f_dpg_loss(log_pi, log_p, 0.0, KL())
         (gradient,) = torch.autograd.grad(loss, log_pi)
         rewards = pseudo_rewards(log_pi, log_p, 0.0, KL())
-        assert loss.dtype == dtype and not rewards.requires_grad
+        assert loss.dtype == dtype
+        assert not rewards.requires_grad
         torch.testing.assert_close(gradient, (-rewards / 3).to(dtype))
         expected = torch.expm1(log_p.double() - log_pi.detach().double())
         torch.testing.assert_close(rewards, expected)
@@ -321,7 +324,7 @@ def test_bad_policies_and_options():
 
 
 def test_normaliser_and_effective_size():
-    policy, strings, log_score, log_z = _enumerated(soft=False)
+    policy, _, _, log_z = _enumerated(soft=False)
     drawn = policy.sample(20_000, torch.Generator().manual_seed(0))
     target = EnergyBasedModel(_chain(0), (BooleanScorer(_holes),))
     found = log_normaliser(target.log_score(drawn) + 3.0, policy.log_prob(drawn).detach())
