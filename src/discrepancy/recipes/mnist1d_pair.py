@@ -145,10 +145,11 @@ def distilled(
     teacher_epochs: int = 40,
     features: bool = False,
     start: nn.Module | None = None,
+    forward: Callable[[nn.Module, Tensor], Any] | None = None,
 ) -> Distilled:
     """A student of the pair trained with a loss of (student, teacher, target); with `features`, both are `Outputs`.
 
-    Adam at 3e-3 on a cosine, batches of 100. `start` replaces the seed's untrained student.
+    Adam at 3e-3 on a cosine, batches of 100. `start` replaces the seed's untrained student, `forward(student, x)` what is called.
     """
     said = teacher_outputs(seed, teacher_epochs)
     known = data()
@@ -159,7 +160,7 @@ def distilled(
         loss,
         teacher=said if features else said.logits,
         epochs=Epochs(epochs),
-        forward=with_features if features else None,
+        forward=with_features if features and forward is None else forward,
         generator=torch.Generator().manual_seed(30_000 + seed),
     )
 
