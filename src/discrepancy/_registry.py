@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import importlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -132,11 +132,14 @@ class PairDispatch:
 
     def find(self, left: type, right: type) -> Callable[..., Any] | None:
         """The most specific formula for two types, or None."""
+        return next(self.candidates(left, right), None)
+
+    def candidates(self, left: type, right: type) -> Iterator[Callable[..., Any]]:
+        """The formulas that serve two types, the most specific first."""
         for p in left.__mro__:
             for q in right.__mro__:
                 if (p, q) in self._formulas:
-                    return self._formulas[p, q]
-        return None
+                    yield self._formulas[p, q]
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,16 @@ def mean_resultant_length(concentration: Tensor, d: int) -> Tensor:
     return 1 - _polar_law(concentration, d)[1]
 
 
+def log_partition(concentration: Tensor, d: int) -> Tensor:
+    """log of the integral of exp(kappa loc.theta) over the unit sphere of R^d, in float64, for kappa >= 0."""
+    return _log_area(d - 1) + _polar_law(concentration, d)[0] + concentration.double()
+
+
+def _log_area(d: int) -> float:
+    """log of the area of the unit sphere of R^d."""
+    return math.log(2) + d / 2 * math.log(math.pi) - math.lgamma(d / 2)
+
+
 def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
     # The middle of a cell of the generator's grid: neither 0, whose logarithm is not finite, nor 1.
     return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device) + 2.0**-54
@@ -201,8 +211,7 @@ class VonMisesFisher(Distribution):
     def _log_normaliser(self) -> Tensor:
         """log of the integral of exp(kappa (loc.theta - 1)) over the sphere, in float64."""
         d = self.event_shape[0]
-        log_area = math.log(2) + (d - 1) / 2 * math.log(math.pi) - math.lgamma((d - 1) / 2)  # of the sphere of R^(d-1)
-        return log_area + _polar_law(self.concentration, d)[0]
+        return _log_area(d - 1) + _polar_law(self.concentration, d)[0]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The log density at unit vectors (..., d); safe for any concentration."""
@@ -230,4 +239,4 @@ class VonMisesFisher(Distribution):
         return (offset + log_z + self.concentration.double() * fall).to(self.loc.dtype)
 
 
-__all__ = ["VonMisesFisher", "mean_resultant_length", "polar_draw", "turn_from_first_axis", "unit_sphere"]
+__all__ = ["VonMisesFisher", "log_partition", "mean_resultant_length", "polar_draw", "turn_from_first_axis", "unit_sphere"]

@@ -19,13 +19,16 @@ from discrepancy.divergences.hoelder import CauchySchwarz, Hoelder, HoelderPseud
 from discrepancy.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
 from discrepancy.divergences.measures import MeasureDivergence, ReversedMeasureDivergence
 from discrepancy.divergences.midpoint import JensenShannon, LeCam
+from discrepancy.divergences.mixtures import MixtureBounds, mixture_bounds
 from discrepancy.divergences.power import Alpha, ChiSquared, NeymanChiSquared, SquaredHellinger
 from discrepancy.divergences.ratio import RatioDivergence, ReversedRatioDivergence
 from discrepancy.divergences.renyi import Renyi, Tsallis
+from discrepancy.divergences.simulated import monte_carlo_between
 from discrepancy.divergences.skewed import SkewedDivergence, SmoothedDivergence
 from discrepancy.divergences.skewed_jensen_shannon import SkewedJensenShannon
 from discrepancy.divergences.stacked import GeneralizedCauchySchwarz, GeneralizedJensenShannon, StackedDivergence
 from discrepancy.divergences.total_variation import TotalVariation
+from discrepancy.divergences.variational import donsker_varadhan, optimal_critic, variational_bound, variational_estimate
 
 __all__ = [
     "KL",
@@ -50,6 +53,7 @@ __all__ = [
     "JensenShannon",
     "LeCam",
     "MeasureDivergence",
+    "MixtureBounds",
     "NegativeEntropy",
     "NeymanChiSquared",
     "ProjectiveDivergence",
@@ -70,4 +74,10 @@ __all__ = [
     "TotalVariation",
     "Tsallis",
     "closed_form",
+    "donsker_varadhan",
+    "mixture_bounds",
+    "monte_carlo_between",
+    "optimal_critic",
+    "variational_bound",
+    "variational_estimate",
 ]

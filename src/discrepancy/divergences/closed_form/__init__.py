@@ -14,6 +14,8 @@ from torch import Tensor
 from discrepancy._registry import PairDispatch
 from discrepancy.divergences.cone import ReversedDivergence, ScaledDivergence, SumDivergence
 from discrepancy.divergences.divergence import Divergence
+from discrepancy.divergences.measures import ReversedMeasureDivergence
+from discrepancy.divergences.ratio import ReversedRatioDivergence
 
 Formula = Callable[[Any, Any, Any], Tensor | None]
 
@@ -28,36 +30,47 @@ def closed_form(divergence: type[Divergence], left: type, right: type) -> Callab
 
 def closed_form_value(divergence: Divergence, P: Any, Q: Any) -> Tensor:
     """The divergence between two distributions, or TypeError naming what was asked for and what there is."""
-    value = _find(divergence, P, Q)
-    if value is None:
+    value = find_closed_form(divergence, P, Q)
+    if value is not None:
+        return value
+    from torch.distributions import MixtureSameFamily
+
+    what = f"no closed form of {divergence!r} between {type(P).__name__} and {type(Q).__name__}"
+    if isinstance(P, MixtureSameFamily) or isinstance(Q, MixtureSameFamily):
         raise TypeError(
-            f"no closed form of {divergence!r} between {type(P).__name__} and {type(Q).__name__}: there are forms of every "
-            "f-divergence between Categorical and between Bernoulli laws, of KL, ReverseKL, Jeffreys, Alpha, SquaredHellinger, "
-            "ChiSquared and NeymanChiSquared between Normal and MultivariateNormal laws, and of KL, ReverseKL and Jeffreys "
-            "wherever torch has one; otherwise use from_log_ratio(P.log_prob(x) - Q.log_prob(x)) at samples x of Q"
+            f"{what}: a mixture has none; use discrepancy.divergences.mixture_bounds(divergence, P, Q) for a lower and an upper "
+            "bound, or monte_carlo_between(divergence, P, Q, samples=10000) for an estimate with its standard error"
         )
-    return value
+    raise TypeError(
+        f"{what}: there are forms of every divergence between Categorical, Bernoulli and Binomial laws; of KL, ReverseKL, "
+        "Jeffreys, Alpha, SquaredHellinger, ChiSquared, NeymanChiSquared, Renyi and Tsallis between two Normal, "
+        "MultivariateNormal, Gamma, Exponential, Beta, Dirichlet, Poisson, Geometric, VonMises and VonMisesFisher laws, and "
+        "between Laplace and NegativeBinomial laws that share their location or count; of CauchySchwarz and Hoelder between most "
+        "of these; of KL, ReverseKL and Jeffreys wherever torch has one; otherwise use "
+        "from_log_ratio(P.log_prob(x) - Q.log_prob(x)) at samples x of Q, or monte_carlo_between(divergence, P, Q, samples=10000)"
+    )
 
 
-def _find(divergence: Divergence, P: Any, Q: Any) -> Tensor | None:
-    from discrepancy.divergences.closed_form import discrete, families, gaussian  # noqa: F401  (they register their formulas)
+def find_closed_form(divergence: Divergence, P: Any, Q: Any) -> Tensor | None:
+    """The divergence between two distributions, or None where no closed form is known."""
+    from discrepancy.divergences.closed_form import discrete, families, gaussian, powers  # noqa: F401  (they register their formulas)
 
     for kind in type(divergence).__mro__:
         dispatch = _FORMULAS.get(kind)
-        formula = dispatch.find(type(P), type(Q)) if dispatch is not None else None
-        value = formula(divergence, P, Q) if formula is not None else None
-        if value is not None:
-            return value
+        for formula in dispatch.candidates(type(P), type(Q)) if dispatch is not None else ():
+            value = formula(divergence, P, Q)
+            if value is not None:
+                return value
     if isinstance(divergence, ScaledDivergence):
-        inner = _find(divergence.base, P, Q)
+        inner = find_closed_form(divergence.base, P, Q)
         return None if inner is None else divergence.factor * inner
-    if isinstance(divergence, ReversedDivergence):
-        return _find(divergence.base, Q, P)
+    if isinstance(divergence, ReversedDivergence | ReversedRatioDivergence | ReversedMeasureDivergence):
+        return find_closed_form(divergence.base, Q, P)
     if isinstance(divergence, SumDivergence):
-        parts = [_find(term, P, Q) for term in divergence.terms]
+        parts = [find_closed_form(term, P, Q) for term in divergence.terms]
         found = [part for part in parts if part is not None]
         return sum(found[1:], found[0]) if len(found) == len(parts) else None
-    return families.kullback_leibler(divergence, P, Q)
+    return None
 
 
-__all__ = ["closed_form", "closed_form_value"]
+__all__ = ["closed_form", "closed_form_value", "find_closed_form"]

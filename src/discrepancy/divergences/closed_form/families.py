@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergences between the families that torch.distributions knows."""
+"""Kullback-Leibler divergences between the families that torch.distributions knows, and between exponential families at large."""
 
 from __future__ import annotations
 
@@ -7,24 +7,14 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
-from discrepancy.divergences.divergence import Divergence
-from discrepancy.divergences.kullback_leibler import KL, Jeffreys, ReverseKL
+from discrepancy.divergences.closed_form import closed_form, exponential_family
+from discrepancy.divergences.kullback_leibler import KL
 
 
-def kullback_leibler(divergence: Divergence, P: Any, Q: Any) -> Tensor | None:
-    """KL, ReverseKL or Jeffreys through torch's table of pairs; None where there is no entry."""
-    if not (isinstance(P, Distribution) and isinstance(Q, Distribution)):
-        return None
+@closed_form(KL, Distribution, Distribution)
+def _kullback_leibler(divergence: KL, P: Any, Q: Any) -> Tensor | None:
+    """Torch's table of pairs where it has an entry, else the Bregman divergence of the log-partition."""
     try:
-        if isinstance(divergence, KL):
-            return kl_divergence(P, Q)
-        if isinstance(divergence, ReverseKL):
-            return kl_divergence(Q, P)
-        if isinstance(divergence, Jeffreys):
-            return kl_divergence(P, Q) + kl_divergence(Q, P)
+        return kl_divergence(P, Q)
     except NotImplementedError:
-        return None
-    return None
-
-
-__all__ = ["kullback_leibler"]
+        return exponential_family.kullback_leibler(P, Q)

@@ -1,4 +1,4 @@
-"""The power divergences between Gaussian laws, from one Cholesky factor of the relative covariance."""
+"""KL and the integrals of powers between Gaussian laws, from one Cholesky factor of the relative covariance."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
 
 from discrepancy.divergences.closed_form import closed_form
+from discrepancy.divergences.closed_form.integrals import power_integral
 from discrepancy.divergences.elementary import exp_excess
 from discrepancy.divergences.f_divergence import FDivergence
+from discrepancy.divergences.kullback_leibler import KL
 
 
-def _parameters(law: Any) -> tuple[Tensor, Tensor] | None:
+def gaussian_parameters(law: Any) -> tuple[Tensor, Tensor] | None:
     """Mean (..., d) and lower Cholesky factor (..., d, d) of a Gaussian law; None for another law."""
     if isinstance(law, MultivariateNormal):
         return law.loc, law.scale_tril
@@ -28,7 +30,7 @@ def _parameters(law: Any) -> tuple[Tensor, Tensor] | None:
 
 def _relative(P: Any, Q: Any) -> tuple[Tensor, Tensor] | None:
     """Mean difference and Cholesky factor of P in the coordinates where Q is standard normal."""
-    left, right = _parameters(P), _parameters(Q)
+    left, right = gaussian_parameters(P), gaussian_parameters(Q)
     if left is None or right is None or isinstance(P, Normal) != isinstance(Q, Normal):
         return None
     if left[0].shape[-1] != right[0].shape[-1]:
@@ -44,35 +46,64 @@ def _kl(shift: Tensor, factor: Tensor) -> Tensor:
     return (exp_excess(logs).sum(-1) + off + shift.square().sum(-1)) / 2
 
 
-def _power(a: float, shift: Tensor, factor: Tensor) -> Tensor:
-    """Alpha(a) for a other than 0 and 1: (exp(log of the integral of p^a q^(1-a)) - 1) / (a (a - 1)).
+def _integral(P: Any, Q: Any, a: float, b: float) -> Tensor | None:
+    """log of the integral of p^a q^b; finite where a I + b L L' is positive definite, for P's factor L where Q is standard.
 
-    The integral is finite where a I + (1 - a) L L' is positive definite, else the divergence is +inf.
+    With d the shift there, (1 - a - b) (k/2 log 2 pi + log |L_Q|) + (1 - a) log |L| - log |root| - a b |root^-1 d|^2 / 2.
     """
+    relative = _relative(P, Q)
+    if relative is None:
+        return None
+    shift, factor = relative
     d = factor.shape[-1]
-    mixed = a * torch.eye(d, dtype=factor.dtype, device=factor.device) + (1 - a) * factor @ factor.mT
+    identity = torch.eye(d, dtype=factor.dtype, device=factor.device)
+    mixed = a * identity + b * factor @ factor.mT
     with torch.no_grad():
         infinite = torch.linalg.cholesky_ex(mixed).info > 0
-    mixed = torch.where(infinite[..., None, None], torch.eye(d, dtype=factor.dtype, device=factor.device), mixed)
-    root = torch.linalg.cholesky(mixed)
+    root = torch.linalg.cholesky(torch.where(infinite[..., None, None], identity, mixed))
     scaled = torch.linalg.solve_triangular(root, shift.unsqueeze(-1), upper=False).squeeze(-1)
-    logs = torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(-1)
-    log_integral = (
-        (1 - a) * logs - torch.log(torch.diagonal(root, dim1=-2, dim2=-1)).sum(-1) - a * (1 - a) / 2 * scaled.square().sum(-1)
-    )
-    overflow = infinite | (log_integral.detach() > math.log(torch.finfo(factor.dtype).max))
-    value = torch.expm1(torch.where(overflow, torch.zeros_like(log_integral), log_integral)) / (a * (a - 1))
-    return torch.where(overflow, torch.full_like(value, torch.inf), value)
+    value = (1 - a) * _log_determinant(factor) - _log_determinant(root) - a * b / 2 * scaled.square().sum(-1)
+    excess = 1 - a - b
+    if excess:
+        scale = gaussian_parameters(Q)[1]  # type: ignore[index]  (it is Gaussian, or there were no relative parameters)
+        value = value + excess * (d / 2 * math.log(2 * math.pi) + _log_determinant(scale))
+    return torch.where(infinite, torch.full_like(value, torch.inf), value)
+
+
+def _log_determinant(factor: Tensor) -> Tensor:
+    return torch.log(torch.diagonal(factor, dim1=-2, dim2=-1)).sum(-1)
+
+
+def log_supremum(P: Any, Q: Any) -> Tensor | None:
+    """log sup p/q between Gaussian laws, Renyi's divergence of infinite order; None for other laws.
+
+    With P = N(d, L L') where Q is standard: (|d|^2 + d' L (I - L'L)^-1 L' d) / 2 - log |L| where L L' < I, zero for equal laws,
+    else +inf.
+    """
+    relative = _relative(P, Q)
+    if relative is None:
+        return None
+    shift, factor = relative
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    rest = identity - factor @ factor.mT
+    equal = (shift.detach() == 0).all(-1) & (factor.detach() == identity).all(-1).all(-1)
+    with torch.no_grad():
+        infinite = (torch.linalg.cholesky_ex(rest).info > 0) & ~equal
+    root = torch.linalg.cholesky(torch.where((infinite | equal)[..., None, None], identity, rest))
+    scaled = torch.linalg.solve_triangular(root, shift.unsqueeze(-1), upper=False).squeeze(-1)
+    value = scaled.square().sum(-1) / 2 - _log_determinant(factor)
+    return torch.where(infinite, torch.full_like(value, torch.inf), value)
 
 
 def _gaussian(divergence: FDivergence, P: Any, Q: Any) -> Tensor | None:
-    terms = divergence.powers()
-    forward, backward = _relative(P, Q), _relative(Q, P)
-    if terms is None or forward is None or backward is None:
+    if not isinstance(divergence, KL):
         return None
-    parts = [c * (_kl(*forward) if a == 1 else _kl(*backward) if a == 0 else _power(a, *forward)) for a, c in terms.items()]
-    return sum(parts[1:], parts[0])
+    relative = _relative(P, Q)
+    return None if relative is None else _kl(*relative)
 
 
 for _left, _right in itertools.product((Normal, MultivariateNormal, Independent), repeat=2):
-    closed_form(FDivergence, _left, _right)(_gaussian)
+    closed_form(KL, _left, _right)(_gaussian)
+    power_integral(_left, _right)(_integral)
+
+__all__ = ["gaussian_parameters", "log_supremum"]
