@@ -72,10 +72,13 @@ class NashMirrorProx:
         prompts: Tensor,
         judge: Judge,
         *,
+        reference: list[Tensor] | None = None,
         observe: Callable[[], float] | None = None,
         generator: torch.Generator | None = None,
     ) -> SelfPlayFit:
         """Train in place on prompts (n, ...); `observe()` is called behind each iteration, with the new centre in place.
+
+        `reference` holds the reference's trained weights (`response_policy.snapshot`), where the policy does not start there.
 
         Time an iteration: 2 `inner` steps, each with two generations, one scoring under three sets of weights and one backward
         pass. Raises ValueError for a judge whose answers are no probabilities.
@@ -83,15 +86,15 @@ class NashMirrorProx:
         if len(prompts) == 0:
             raise ValueError("there is no prompt: nothing to learn")
         source = generator_or_default(generator, prompts.device)
-        reference = snapshot(policy)
+        leash = snapshot(policy) if reference is None else reference
         centre = snapshot(policy)
         history: dict[str, list[float]] = {}
         observed: list[float] = []
         for _ in range(self.iterations):
-            self._solve(policy, prompts, judge, reference, centre, centre, source)
+            self._solve(policy, prompts, judge, leash, centre, centre, source)
             opponent = snapshot(policy)
             restore(policy, centre)
-            history = self._solve(policy, prompts, judge, reference, centre, opponent, source)
+            history = self._solve(policy, prompts, judge, leash, centre, opponent, source)
             centre = snapshot(policy)
             if observe is not None:
                 observed.append(float(observe()))
@@ -117,11 +120,12 @@ class NashMirrorProx:
             with as_of(policy, opponent):
                 theirs = policy.sample(chosen, self.group, generator=source)
             wins = _judged(judge, chosen, mine, theirs)
-            log_probs = response_log_probs(policy, chosen, mine)
             with as_of(policy, reference):
                 at_reference = response_log_probs(policy, chosen, mine)
             with as_of(policy, centre):
                 at_centre = response_log_probs(policy, chosen, mine)
+            # Last, because weights must not change between the forward pass and its backward pass.
+            log_probs = response_log_probs(policy, chosen, mine)
             now = log_probs.detach()
             reward = (wins - 0.5) / self.beta - (now - at_reference) - (now - at_centre) / eta
             baseline = leave_one_out(reward)
