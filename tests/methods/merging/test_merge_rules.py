@@ -121,7 +121,7 @@ def test_adam_is_torch_s_adam_and_descends_from_the_sum():
         optimiser.zero_grad()
         _loss(D, updates, HALF).backward()
         optimiser.step()
-    found = WUDI(EarlyStopped(steps=40)).combine(updates, HALF)
+    found = WUDI(EarlyStopped(steps=40, rounding=0.0)).combine(updates, HALF)
     torch.testing.assert_close(found, D.detach(), rtol=1e-6, atol=1e-8)
     assert float(_loss(found, updates, HALF)) < 0.7 * float(_loss(start, updates, HALF))
     assert torch.equal(WUDI(EarlyStopped(steps=0)).combine(updates, HALF), start)
@@ -155,6 +155,7 @@ def test_wudi_averages_what_is_no_matrix_and_flattens_kernels():
         (lambda: DARE(drop=1.0), "drop"),
         (lambda: EarlyStopped(steps=-1), "steps"),
         (lambda: EarlyStopped(step_size=0.0), "step_size"),
+        (lambda: EarlyStopped(rounding=-1.0), "rounding"),
         (lambda: LeastSquares(cutoff=1.0), "cutoff"),
         (lambda: Averaging().merge(vectors(torch.ones(2), torch.ones(2)), [0.5, 0.6]), "must sum to 1"),
         (lambda: Averaging().merge(vectors(torch.ones(2)), [0.5, 0.5]), "one weight for each"),

@@ -251,7 +251,7 @@ class GeometryConflict:
 
     rank: int | Energy = 16
     metric: CovarianceMetric = field(default_factory=Bures)
-    ridge: float = 0.05
+    ridge: float = 1e-3
     layers: tuple[str, ...] | None = None
     kernels: bool = False
 

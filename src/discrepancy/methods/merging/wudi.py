@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import NumericalError
-from discrepancy._validate import positive, whole_number
+from discrepancy._validate import at_least, positive, whole_number
 from discrepancy.methods.merging.merge import Merge
 
 
@@ -18,16 +18,20 @@ from discrepancy.methods.merging.merge import Merge
 class EarlyStopped:
     """`steps` steps of Adam from the sum of the updates, each of about `step_size` times the root mean square of that sum.
 
-    Where the steps end is part of the method: it is what keeps the solution near the sum.
+    Where the steps end is part of the method: it is what keeps the solution near the sum. A gradient entry below `rounding` times the
+    terms that it is the difference of counts as zero: Adam would give it a full step all the same. The default is that of weights
+    trained in single precision.
     """
 
     steps: int = 300
     step_size: float = 0.01
+    rounding: float = 2e-6
 
     def __post_init__(self) -> None:
         """Raise ValueError for options out of range."""
         whole_number(self.steps, 0, "steps")
         positive(self.step_size, "step_size")
+        at_least(self.rounding, 0.0, "rounding")
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,12 @@ def _least_squares(curvature: Tensor, target: Tensor, cutoff: float) -> Tensor:
 
 
 def _adam(start: Tensor, curvature: Tensor, target: Tensor, solver: EarlyStopped) -> Tensor:
-    """Adam written out: the gradient 2 (D A - B) needs no graph, and its size no tolerance but the start's.
-
-    A coordinate whose gradient is rounding of its two terms does not move: Adam would give it a full step all the same.
-    """
+    """Adam written out: the gradient 2 (D A - B) needs no graph, and Adam does not see its scale."""
     size = float(start.square().mean().sqrt())
     if size == 0:
         return start
     at, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
-    noise = 16 * torch.finfo(start.dtype).eps * (start.abs() @ curvature.abs() + target.abs())
+    noise = solver.rounding * (start.abs() @ curvature.abs() + target.abs())
     decay_1, decay_2 = 0.9, 0.999
     for k in range(1, solver.steps + 1):
         slope = at @ curvature - target
