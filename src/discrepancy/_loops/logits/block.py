@@ -21,7 +21,7 @@ LANES = 64
 @compiled(fastmath={"contract", "reassoc", "nsz"})
 def total(x):
     """The sum of a block, in as many partial sums as the processor adds at once."""
-    found = x[0] - x[0]
+    found = x.dtype.type(0)
     for i in range(x.size):
         found += x[i]
     return found
@@ -48,23 +48,34 @@ def extremes(x, low, high):
 
 @compiled(fastmath={"contract"})
 def _decays(x, top, w):
+    zero = w.dtype.type(0)
     for i in range(x.size):
-        w[i] = decay(x[i] - top)
+        w[i] = zero if x[i] == top else decay(x[i] - top)
+
+
+@compiled
+def _count(x, top):
+    found = 0
+    for i in range(x.size):
+        found += 1 if x[i] == top else 0
+    return found
 
 
 @compiled
 def normaliser(x, low, high, scratch):
-    """(lowest, largest, log sum e^(x - largest)) of a row; the last is NaN where the row has a NaN or a +inf."""
+    """(lowest, largest, log sum e^(x - largest)) of a row; the last is not finite where the row has no category, a NaN or +inf."""
     lowest, top = extremes(x, low, high)
-    if top == -np.inf:
-        return lowest, top, -np.inf
-    mass = 0.0
+    if not math.isfinite(top):
+        return lowest, top, np.nan
+    # The largest entries are counted and the others summed apart: next to one, single precision would drop what they add.
+    rest, ties = 0.0, 0
     for start in range(0, x.size, scratch.size):
         block = x[start : start + scratch.size]
         w = scratch[: block.size]
         _decays(block, top, w)
-        mass += float(total(w))
-    return lowest, top, math.log(mass) if mass > 0 else np.nan
+        rest += float(total(w))
+        ties += _count(block, top)
+    return lowest, top, math.log1p(rest + (ties - 1)) if ties > 0 else np.nan
 
 
 @compiled(fastmath={"contract"})
@@ -87,7 +98,7 @@ def prepare(u, v, top_u, rest_u, top_v, rest_v, shift, shift_rest, m, d, x, log_
 @compiled
 def leave_edges_out(u, v, m, d, x, log_m):
     """Give categories that one of the laws excludes no mass, so that loops pass over them."""
-    zero = m[0] - m[0]
+    zero = m.dtype.type(0)
     for i in range(m.size):
         if u[i] == -np.inf or v[i] == -np.inf:
             m[i] = zero
