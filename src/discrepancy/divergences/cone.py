@@ -11,6 +11,7 @@ from torch import Tensor
 
 from discrepancy._validate import positive
 from discrepancy.divergences.f_divergence import FDivergence, Limits
+from discrepancy.divergences.tail import tail
 
 _RESOLVED = 1e8  # ratio s beyond which f(s) - s f'(s), once its limit is finite, is more rounding than value
 
@@ -146,15 +147,28 @@ class ReversedDivergence(FDivergence):
         return self.base._perspective(log_q, log_p, -log_t)
 
     def _derivative(self, u: Tensor) -> Tensor:
-        # f(s) - s f'(s) at s = 1/t = e^v, whose terms grow with s where their difference settles.
-        v, limit = -u, self.slope_at_zero
-        settled = (v > math.log(_RESOLVED)) & torch.tensor(math.isfinite(limit), device=u.device)
-        v = torch.where(settled, torch.zeros_like(v), v)
-        value = self.base._perspective(v, torch.zeros_like(v), v) - torch.exp(v) * self.base._derivative(v)
-        return torch.where(settled, torch.full_like(u, limit), value)
+        # f(s) - s f'(s) at s = 1/t = e^v, whose terms grow with s where their difference settles or hardly grows.
+        v, beyond, limit = -u, tail(self.base), self.slope_at_zero
+        start = min(beyond.start, math.log(_RESOLVED) if math.isfinite(limit) else math.inf)
+        settled = v > start
+        inner = torch.where(settled, torch.zeros_like(v), v)
+        value = self.base._perspective(inner, torch.zeros_like(inner), inner) - torch.exp(inner) * self.base._derivative(inner)
+        if not bool(settled.any()):
+            return value
+        far = torch.full_like(u, limit)
+        if start == beyond.start:
+            far = -beyond.rho(torch.where(settled, v, torch.full_like(v, start)))
+        return torch.where(settled, far, value)
 
     def _curvature(self, u: Tensor) -> Tensor:
-        return torch.exp(-3 * u) * self.base._curvature(-u)
+        v, beyond = -u, tail(self.base)
+        settled = v > beyond.start
+        inner = torch.where(settled, torch.zeros_like(v), v)
+        value = torch.exp(3 * inner) * self.base._curvature(inner)
+        if not bool(settled.any()):
+            return value
+        outer = torch.where(settled, v, torch.full_like(v, beyond.start))
+        return torch.where(settled, torch.exp(outer) * beyond.slope(outer), value)
 
     def _conjugate_at_limit(self) -> float:
         return -self.base.slope_at_zero

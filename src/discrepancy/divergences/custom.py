@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.divergences.f_divergence import FDivergence, Limits
+from discrepancy.divergences.tail import tail
 
 _NEAR = (
     1e-3  # |t - 1| below which f(t) - f(1) - f'(1)(t - 1) is summed from its derivatives: direct subtraction has lost 10 digits
@@ -150,8 +151,16 @@ class CustomDivergence(FDivergence):
             far = torch.where(lost, limit, self._raw_derivative(torch.where(lost, torch.ones_like(t), t)) - slope1)
         return torch.where(near, close, far).to(u.dtype)
 
-    @torch.enable_grad()
     def _curvature(self, u: Tensor) -> Tensor:
+        value, beyond = self._computed_curvature(u), tail(self)
+        lost = u > beyond.start
+        if not bool(lost.any()):
+            return value
+        far = torch.where(lost, u, torch.full_like(u, beyond.start))
+        return torch.where(lost, torch.exp(-2 * far) * beyond.slope(far), value)
+
+    @torch.enable_grad()
+    def _computed_curvature(self, u: Tensor) -> Tensor:
         t = torch.exp(u.double())
         t = t if t.requires_grad else t.requires_grad_()
         (second,) = torch.autograd.grad(self._raw_derivative(t).sum(), t, create_graph=u.requires_grad, materialize_grads=True)
