@@ -44,9 +44,9 @@ def token_divergence(
     Logits (B, T, V), mask (B, T) boolean: True where a response token is predicted. `aggregation` is `sequence_mean` (a mean
     per sequence, then over the batch), `token_mean` or `sequence_sum`. `top_tokens` = k compares the teacher's k most probable
     tokens and one bin for the rest: a lower bound, by data processing. `vocabulary`, the number of tokens in use, lets models
-    that pad it to different sizes be compared. No gradient reaches the teacher, and there is no factor tau^2. Half precision is
-    computed in float32. Raises ValueError for shapes, different vocabularies (naming both) and an empty mask. Time and memory
-    O(kept x V).
+    that pad it to different sizes be compared. Positions that do not count may hold anything and cost nothing. No gradient
+    reaches the teacher, and there is no factor tau^2. Half precision is computed in float32. Raises ValueError for shapes,
+    different vocabularies (naming both) and an empty mask. Time O(kept x V).
     """
     values = token_values(
         student_logits,
@@ -84,26 +84,21 @@ def token_values(
         )
     if not bool(mask.any()):
         raise ValueError(f"mask keeps none of the {mask.numel()} positions: every label is masked, so there is nothing to distil")
-    everywhere = bool(mask.all())
-    # Only kept rows are computed: prompts and padding cost nothing, and their logits may be anything.
-    student = student.reshape(-1, student.shape[-1]) if everywhere else student[mask]
-    teacher = (teacher.reshape(-1, teacher.shape[-1]) if everywhere else teacher[mask]).detach()
-    dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
-    student, teacher = student.to(dtype), teacher.to(dtype)
+    teacher = teacher.detach()
     if temperature != 1.0:
         student, teacher = student / temperature, teacher / temperature
-    if top_tokens is not None and whole_number(top_tokens, 1, "top_tokens") < teacher.shape[-1]:
-        student, teacher = _binned(student, teacher, top_tokens)
-    found = divergence.from_logits(teacher, student)
-    return found.reshape(mask.shape) if everywhere else found.new_zeros(mask.shape).masked_scatter(mask, found)
+    if top_tokens is None or whole_number(top_tokens, 1, "top_tokens") >= teacher.shape[-1]:
+        return divergence.from_logits(teacher, student, where=mask)
+    found = divergence.from_logits(*_binned(teacher[mask], student[mask], top_tokens))
+    return found.new_zeros(mask.shape).masked_scatter(mask, found)
 
 
-def _binned(student: Tensor, teacher: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _binned(teacher: Tensor, student: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the teacher's k most probable tokens and of the rest, (N, k + 1), of both."""
     indices = teacher.topk(k, -1).indices
     pair = []
-    for logits in (student, teacher):
-        log_probs = torch.log_softmax(logits, -1)
+    for logits in (teacher, student):
+        log_probs = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
         rest = torch.logsumexp(log_probs.scatter(-1, indices, -torch.inf), -1, keepdim=True)
         pair.append(torch.cat([log_probs.gather(-1, indices), rest], -1))
     return pair[0], pair[1]
