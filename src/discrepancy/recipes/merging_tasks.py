@@ -7,6 +7,7 @@ then each expert goes on from it on its own task: all of its weights, or a low-r
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
@@ -63,7 +64,7 @@ def network(generator: torch.Generator, inputs: int = 64) -> nn.Sequential:
     """inputs - 64 - 64 - 10 with rectifiers, uniform initial weights of size 1 / sqrt(inputs)."""
     sizes = (inputs, 64, 64, 10)
     layers: list[nn.Module] = []
-    for k, (width, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for k, (width, outputs) in enumerate(itertools.pairwise(sizes)):
         linear = nn.Linear(width, outputs)
         for weight in (linear.weight, linear.bias):
             nn.init.uniform_(weight, -(width**-0.5), width**-0.5, generator=generator)

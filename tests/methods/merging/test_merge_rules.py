@@ -5,7 +5,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discrepancy.methods.merging import DARE, TIES, WUDI, Averaging, EarlyStopped, LeastSquares, Slerp, TaskArithmetic, TaskVectors
+from discrepancy.methods.merging import (
+    DARE,
+    TIES,
+    WUDI,
+    Averaging,
+    EarlyStopped,
+    LeastSquares,
+    Slerp,
+    TaskArithmetic,
+    TaskVectors,
+)
 
 HALF = torch.tensor([0.5, 0.5], dtype=torch.float64)
 
@@ -92,7 +102,9 @@ def test_slerp_spans_parameters_and_keeps_length():
     axes = torch.eye(3)
     merged = Slerp().merge(vectors(*axes)).update["w"]
     torch.testing.assert_close(merged, torch.full((3,), 1 / math.sqrt(3)), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(Slerp().merge(vectors(torch.zeros(2), torch.tensor([0.0, 2.0]))).update["w"], torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(
+        Slerp().merge(vectors(torch.zeros(2), torch.tensor([0.0, 2.0]))).update["w"], torch.tensor([0.0, 1.0])
+    )
     assert torch.equal(Slerp().merge(vectors(torch.zeros(2))).update["w"], torch.zeros(2))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +16,15 @@ from discrepancy.methods.merging.task_vectors import BoundModel, TaskVectors
 
 @dataclass(frozen=True)
 class AdaMerging:
-    """min over Gamma of sum_t E_{x ~ X_t} H(M(. | x; theta_0 + sum_s Gamma_s tau_s)), H the entropy: no labels, no experts' outputs.
+    """min over Gamma of sum_t E_{x ~ X_t} H(M(. | x; theta_0 + sum_s Gamma_s tau_s)), H the entropy: no labels, no experts'
+    outputs.
 
-    A baseline: with few inputs it collapses, since a constant answer given with certainty has no entropy at all. Source: 2310.02575
-    (2024).
+    A baseline: with few inputs it collapses, since a constant answer given with certainty has no entropy at all. Source:
+    2310.02575 (2024).
     """
 
-    level: Level = Layer()
-    descent: Descent = Descent(start=0.3)
+    level: Level = field(default_factory=Layer)
+    descent: Descent = field(default_factory=lambda: Descent(start=0.3))
     references: ClassVar[tuple[str, ...]] = ("yang-2024",)
 
     def merge(self, vectors: TaskVectors, inputs: Any, *, generator: torch.Generator | None = None) -> LearnedMerge:

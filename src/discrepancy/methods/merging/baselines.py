@@ -49,7 +49,8 @@ class TIES(Merge):
 
     1. of each task vector as a whole the share `density` of largest magnitude stays; 2. the sign of an entry is that of
     sum_i w_i tau_i over what stayed; 3. the entry is the mean, weighted by w, over the experts that stayed there with that sign,
-    times `scale`. Entries that nobody keeps are zero. `combine` trims one parameter by itself. n log n. Source: 2306.01708 (2023).
+    times `scale`. Entries that nobody keeps are zero. `combine` trims one parameter by itself. n log n. Source: 2306.01708
+    (2023).
     """
 
     density: float = 0.2
@@ -120,10 +121,10 @@ class DARE(Merge):
 class Slerp(Merge):
     """The weighted mean of the task vectors' directions on the sphere, as long as the weighted mean of their lengths.
 
-    Of two: spherical interpolation, sin((1 - t) a) / sin(a) tau_1 + sin(t a) / sin(a) tau_2 for vectors of one length, angle a and
-    t = w_2. Of more: the Frechet mean of the directions ("multi-slerp"). It avoids the loss of length of an average. A task vector
-    of zeros has no direction and only shortens the mean. The whole update is one vector; `combine` takes one parameter by itself.
-    Opposite vectors have no single mean: the result then lies at one of them. Source: Shoemake (1985); 2403.13257 (2024).
+    Of two: spherical interpolation, sin((1 - t) a) / sin(a) tau_1 + sin(t a) / sin(a) tau_2 for vectors of one length, angle a
+    and t = w_2. Of more: the Frechet mean of the directions ("multi-slerp"). It avoids the loss of length of an average. A task
+    vector of zeros has no direction and only shortens the mean. The whole update is one vector; `combine` takes one parameter by
+    itself. Opposite vectors have no single mean: the result then lies at one of them. Source: Shoemake (1985); 2403.13257 (2024).
     """
 
     references: ClassVar[tuple[str, ...]] = ("shoemake-1985", "goddard-2024")

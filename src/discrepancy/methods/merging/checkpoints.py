@@ -79,7 +79,13 @@ def _place(tensor: Tensor) -> tuple[Any, ...] | None:
     """What two tied tensors share: storage, offset, shape and strides; None where there is no storage to share."""
     if tensor.numel() == 0 or tensor.device.type == "meta":
         return None
-    return (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), str(tensor.device))
+    return (
+        tensor.untyped_storage().data_ptr(),
+        tensor.storage_offset(),
+        tuple(tensor.shape),
+        tensor.stride(),
+        str(tensor.device),
+    )
 
 
 def _require_tensors(tensors: Mapping[str, Any], name: str) -> None:
@@ -142,9 +148,9 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: str | os.PathLike[str
 def adapted(base: Any, adapter: Any, *, scale: float = 1.0, transposed: bool = False) -> dict[str, Tensor]:
     """The state dict of `base` with a low-rank adapter merged in: W + scale B A for each pair lora_A (r, in), lora_B (out, r).
 
-    base: a module, state dict or file; adapter: a mapping or file with PEFT's names (`base_model.model.` in front or not). scale is
-    PEFT's alpha / r. `transposed` adds (B A)^T, for layers that store (in, out) as GPT-2's do. The products are taken in float32
-    (float64 where the base is). Raises ValueError where a layer, a partner or a shape does not fit.
+    base: a module, state dict or file; adapter: a mapping or file with PEFT's names (`base_model.model.` in front or not). scale
+    is PEFT's alpha / r. `transposed` adds (B A)^T, for layers that store (in, out) as GPT-2's do. The products are taken in
+    float32 (float64 where the base is). Raises ValueError where a layer, a partner or a shape does not fit.
     """
     checkpoint = read_checkpoint(base, "base")
     tensors = _read_file(Path(adapter), "adapter") if isinstance(adapter, str | os.PathLike) else adapter

@@ -40,8 +40,9 @@ class ContinualStep(Result):
 class ContinualMerger:
     """theta_t = theta_{t-1} + rate (Delta_t - Delta_{t-1}), with Delta_t what `method` makes of the active updates from the base.
 
-    `active` is `History()` or `StateAndCurrent()`. A rate of 1 jumps to the merge of all; small ones follow it from behind. Expert
-    and base are copied: both may be trained on. Source: 2605.09608 (2026), which takes 0.1 and finds 0.3 better on average.
+    `active` is `History()` or `StateAndCurrent()`. A rate of 1 jumps to the merge of all; small ones follow it from behind.
+    Expert and base are copied: both may be trained on. Source: 2605.09608 (2026), which takes 0.1 and finds 0.3 better on
+    average.
     """
 
     references: ClassVar[tuple[str, ...]] = ("gcwm",)

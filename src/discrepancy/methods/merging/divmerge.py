@@ -33,9 +33,9 @@ class DivMerge:
     """
 
     divergence: Divergence = field(default_factory=JensenShannon)
-    level: Level = Layer()
-    source: Source = Direct()
-    descent: Descent = Descent()
+    level: Level = field(default_factory=Layer)
+    source: Source = field(default_factory=Direct)
+    descent: Descent = field(default_factory=Descent)
     references: ClassVar[tuple[str, ...]] = ("divmerge",)
 
     def __post_init__(self) -> None:
@@ -49,8 +49,8 @@ class DivMerge:
     def merge(self, vectors: TaskVectors, inputs: Any, *, generator: torch.Generator | None = None) -> LearnedMerge:
         """Learn the coefficients and merge.
 
-        inputs: one entry an expert, a tensor (n, ...), a mapping of tensors, or a loader of either; no labels. Experts answer once;
-        then each step is a forward and a backward pass of the merged model a task. Batches are drawn with `generator`.
+        inputs: one entry an expert, a tensor (n, ...), a mapping of tensors, or a loader of either; no labels. Experts answer
+        once; then each step is a forward and a backward pass of the merged model a task. Batches are drawn with `generator`.
         Raises TypeError where the base is no module, ValueError where inputs and experts differ in number.
         """
         tasks = expert_predictions(vectors, inputs, self.source)
@@ -62,23 +62,24 @@ class DivMerge:
 
 @torch.no_grad()
 def task_divergences(
-    vectors: TaskVectors, tensors: Any, inputs: Any, divergence: Divergence, source: Source = Direct()
+    vectors: TaskVectors, tensors: Any, inputs: Any, divergence: Divergence, source: Source | None = None
 ) -> Tensor:
-    """D_{X_t}(theta_t || model) of every task (n,), for a model given by its tensors (`MergedModel.tensors`): DivMerge's terms."""
+    """D_{X_t}(theta_t || model) of every task (n,), for a model given by its tensors (`MergedModel.tensors`): DivMerge's
+    terms."""
     ADMITS.check(divergence)
-    tasks = expert_predictions(vectors, inputs, source)
+    tasks = expert_predictions(vectors, inputs, Direct() if source is None else source)
     with vectors.evaluating():
         return torch.stack([_over_batches(divergence, vectors.bound(tensors), batches) for batches in tasks])
 
 
 @torch.no_grad()
-def divergence_matrix(vectors: TaskVectors, inputs: Any, divergence: Divergence, source: Source = Direct()) -> Tensor:
+def divergence_matrix(vectors: TaskVectors, inputs: Any, divergence: Divergence, source: Source | None = None) -> Tensor:
     """D_{X_i}(theta_i || theta_j), (n, n): how far expert j's outputs are from expert i's on i's inputs; zero on the diagonal.
 
     It predicts how expert j does on task i. n^2 passes over the inputs. Arguments as in `DivMerge.merge`.
     """
     ADMITS.check(divergence)
-    tasks = expert_predictions(vectors, inputs, source)
+    tasks = expert_predictions(vectors, inputs, Direct() if source is None else source)
     with vectors.evaluating():
         columns = []
         for j in range(len(vectors)):

@@ -98,11 +98,11 @@ class GCWM(Merge):
     F is the barycenter of the updates' metrics B_i in `metric` (Bures: the Wasserstein barycenter of centred Gaussians), extended
     from the shared subspace Q to all inputs by its ridge, F = Q B Q^T + ridge (I - Q Q^T); `residual` False drops what of the
     updates lies outside Q instead, which bounds the branch. M is any nonlinear `base_merge`: with a linear one (averages, sums)
-    whitening and colouring cancel. Parameters that are no matrices are what M makes of the whole task vectors, and so is the plain
-    branch: with a gate shut, GCWM is M, bit for bit.
+    whitening and colouring cancel. Parameters that are no matrices are what M makes of the whole task vectors, and so is the
+    plain branch: with a gate shut, GCWM is M, bit for bit.
     `rank`, `ridge`, `layers` and `kernels` are as in `GeometryConflict`. The ridge is relative; the branch multiplies what lies
-    outside the leading directions by ridge^-1/2 before M sees it, so a small one blows up: a norm above twice that of the sum warns.
-    One expert has no conflict. An eigendecomposition of q x q and two runs of M a layer. Source: 2605.09608 (2026).
+    outside the leading directions by ridge^-1/2 before M sees it, so a small one blows up: a norm above twice that of the sum
+    warns. One expert has no conflict. An eigendecomposition of q x q and two runs of M a layer. Source: 2605.09608 (2026).
     """
 
     rank: int | Energy = 16
@@ -185,8 +185,9 @@ def _warn_exploded(rows: list[GatedLayer]) -> None:
     if big:
         worst = max(big, key=lambda r: r.geometric_norm / r.sum_norm if r.sum_norm else math.inf)  # type: ignore[operator]
         warnings.warn(
-            f"the geometry branch is longer than {_EXPLODED:g} times the sum of the updates in {len(big)} of {len(rows)} layer(s), "
-            f"most in {worst.layer!r} ({worst.geometric_norm:.3g} against {worst.sum_norm:.3g}): raise ridge, or take fewer steps",
+            f"the geometry branch is longer than {_EXPLODED:g} times the sum of the updates in {len(big)} of {len(rows)} "
+            f"layer(s), most in {worst.layer!r} ({worst.geometric_norm:.3g} against {worst.sum_norm:.3g}): "
+            "raise ridge, or take fewer steps",
             MergeWarning,
             stacklevel=3,
         )

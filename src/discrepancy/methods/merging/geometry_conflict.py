@@ -36,8 +36,8 @@ class Energy:
 class LayerGeometry:
     """The shared coordinates of K updates Delta_k (out, in) of one layer, and each update's metric in them.
 
-    `basis` Q (in, q) spans the leading right singular vectors of all; `metrics` (K, q, q) are Q^T V_k diag(s_k^2) V_k^T Q + ridge I;
-    `frames` the V_k (in, r_k). In float64.
+    `basis` Q (in, q) spans the leading right singular vectors of all; `metrics` (K, q, q) are Q^T V_k diag(s_k^2) V_k^T Q +
+    ridge I; `frames` the V_k (in, r_k). In float64.
     """
 
     matrices: Tensor
@@ -215,9 +215,9 @@ def check_options(rank: Any, ridge: float, metric: Any) -> None:
 
 
 def warn_far(vectors: TaskVectors) -> None:
-    """Warn where an expert moved farther than the base is long: it may come from another base."""
+    """Warn where an expert moved farther than the base is long: it may come from another base. A base of zeros is meant."""
     norms, base = vectors.norms(), vectors.base_norm()
-    far = [i for i in range(len(vectors)) if float(norms[i]) > base]
+    far = [i for i in range(len(vectors)) if float(norms[i]) > base > 0]
     if far:
         warnings.warn(
             f"expert(s) {far} moved by {float(norms[far[0]]):.3g}, farther than the base is long ({base:.3g}): "
@@ -241,12 +241,12 @@ def warn_clipped(vectors: TaskVectors, names: tuple[str, ...], rank: int | Energ
 class GeometryConflict:
     """The conflict of task vectors in every linear layer, from the geometry C_k = Delta_k^T Delta_k of what each one changed.
 
-    In the joint span Q of the leading `rank` right singular vectors of all updates each is B_k = Q^T V_k S_k^2 V_k^T Q + ridge I, and
-    the conflict of two is d^2(B_i, B_j) over their distances from the floor: 0 where both change the same input directions as
-    strongly, near 1 where they change orthogonal ones. `metric` is any metric on covariances (Bures is the paper's); `ridge` is
-    relative to |Delta|_F^2 / in. `layers` names parameters (default: all matrices but embeddings), `kernels` adds convolutions.
-    High conflict is not by itself harm: orthogonal updates do not disturb each other. State-relative versions: task vectors of
-    the state so far and the new expert. Source: 2605.09608 (2026).
+    In the joint span Q of the leading `rank` right singular vectors of all updates each is B_k = Q^T V_k S_k^2 V_k^T Q + ridge
+    I, and the conflict of two is d^2(B_i, B_j) over their distances from the floor: 0 where both change the same input
+    directions as strongly, near 1 where they change orthogonal ones. `metric` is any metric on covariances (Bures is the
+    paper's); `ridge` is relative to |Delta|_F^2 / in. `layers` names parameters (default: all matrices but embeddings),
+    `kernels` adds convolutions. High conflict is not by itself harm: orthogonal updates do not disturb each other.
+    State-relative versions: task vectors of the state so far and the new expert. Source: 2605.09608 (2026).
     """
 
     rank: int | Energy = 16

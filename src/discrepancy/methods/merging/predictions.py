@@ -124,8 +124,8 @@ class Direct(Source):
 class GreedyGeneration(Source):
     """A causal language model's laws of the next token along its own greedy answers to prompts, up to the end token, included.
 
-    Inputs are token indices (n, T), or a mapping with `input_ids` and, for prompts padded on the left, `attention_mask`. Answers of
-    no more than the end token are left out with a warning. `top_k` caches only so many tokens and the rest as one: memory
+    Inputs are token indices (n, T), or a mapping with `input_ids` and, for prompts padded on the left, `attention_mask`. Answers
+    of no more than the end token are left out with a warning. `top_k` caches only so many tokens and the rest as one: memory
     n x max_new_tokens x (top_k + 1) instead of the vocabulary.
     """
 

@@ -38,10 +38,10 @@ class BoundModel(nn.Module):
 class TaskVectors:
     """The task vectors tau_t = theta_t - theta_0 of n experts fine-tuned from one base model.
 
-    `base` and `experts` are modules, Hugging Face models, state dicts, or paths of safetensors files, in any mixture. Floating-point
-    parameters are held in float32 (float64 where the base is), so that a small tau survives a model in half precision; tied weights
-    count once; integer buffers come from the base; running statistics of normalisation layers are averaged over the experts,
-    other floating-point buffers come from the base. Memory: n + 1 models in that precision.
+    `base` and `experts` are modules, Hugging Face models, state dicts, or paths of safetensors files, in any mixture.
+    Floating-point parameters are held in float32 (float64 where the base is), so that a small tau survives a model in half
+    precision; tied weights count once; integer buffers come from the base; running statistics of normalisation layers are
+    averaged over the experts, other floating-point buffers come from the base. Memory: n + 1 models in that precision.
     Raises ValueError naming the first tensor whose name, shape or device does not fit, or that is not finite, and TypeError for
     adapters that are not merged into their model.
     """

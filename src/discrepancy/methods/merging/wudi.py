@@ -18,9 +18,9 @@ from discrepancy.methods.merging.merge import Merge
 class EarlyStopped:
     """`steps` steps of Adam from the sum of the updates, each of about `step_size` times the root mean square of that sum.
 
-    Where the steps end is part of the method: it is what keeps the solution near the sum. A gradient entry below `rounding` times the
-    terms that it is the difference of counts as zero: Adam would give it a full step all the same. The default is that of weights
-    trained in single precision.
+    Where the steps end is part of the method: it is what keeps the solution near the sum. A gradient entry below `rounding`
+    times the terms that it is the difference of counts as zero: Adam would give it a full step all the same. The default is that
+    of weights trained in single precision.
     """
 
     steps: int = 300
