@@ -76,7 +76,7 @@ def _digits(setting: Setting, choice: Divergence) -> Row:
     across = np.array([[accuracy(model, *test) for model in experts] for test in family.tests])
     apart = divergence_matrix(family.vectors, family.inputs, choice).numpy()
     off = ~np.eye(4, dtype=bool)
-    row["digits rank correlation"] = float(spearmanr(-apart[off], across[off]).statistic)
+    row["digits rank correlation"] = float(spearmanr(-apart[off], across[off])[0])
     return row
 
 
@@ -204,6 +204,8 @@ def judge(rows: list[Row], quick: bool) -> list[Check]:
     for corpus in ("prose", "code"):
         saved = [r[f"text {corpus} average"] - r[f"text {corpus} LL-JS"] for r in rows]
         out.append(check(f"text: nats a character below averaging, {corpus}", saved, "> 0", mean(saved) > 0))
+    both = [sum(r[f"text {c} average"] - r[f"text {c} LL-JS"] for c in ("prose", "code")) / 2 for r in rows]
+    out.append(check("text: nats a character below averaging, mean of both", both, "> 0", mean(both) > 0))
     for other in ("average", "TIES"):
         more = gain("halves", "LL-JS", other)
         out.append(check(f"halves of MNIST: accuracy of LL-JS over {other}", more, "> 0", mean(more) > 0))
