@@ -8,6 +8,7 @@ from discrepancy.networks.critics import BilinearCritic, ConcatenatedCritic
 from discrepancy.networks.diffusion_net import DiffusionNet, DiffusionNetModule, SpectralBasis
 from discrepancy.networks.mlp import MLP
 from discrepancy.networks.point_net import PointCloudAutoencoder, PointNet
+from discrepancy.networks.spectral import SpectralLinear
 from discrepancy.networks.unet import ConditionalUNet, UNet
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "PointNet",
     "SoftmaxAttention",
     "SpectralBasis",
+    "SpectralLinear",
     "UNet",
 ]
