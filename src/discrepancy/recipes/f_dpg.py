@@ -23,8 +23,9 @@ from discrepancy.divergences import KL, ChiSquared, FDivergence, JensenShannon, 
 from discrepancy.language_models import CausalPolicy, CharacterTokenizer, MarkovPolicy, fit_language_model, tiny_gpt2
 from discrepancy.learning import Training
 from discrepancy.methods.alignment.energy_based import BooleanScorer, EnergyBasedModel, RewardScorer
-from discrepancy.methods.alignment.f_dpg import ADMITS, FDPG, pseudo_rewards
+from discrepancy.methods.alignment.f_dpg import ADMITS, FDPG
 from discrepancy.methods.alignment.importance import log_normaliser
+from discrepancy.recipes.constrained_strings import allowed, exact_optimum, markov_base, targets, variances_left, violation
 from discrepancy.recipes.runner import Check, Recipe, Row, Setting, SwapTask, check
 
 _JS = 2 * JensenShannon()
@@ -35,44 +36,6 @@ _FIVE: dict[str, FDivergence] = {
     "TV": TotalVariation(),
     "chi-squared": ChiSquared(),
 }
-_PENALTY = 10.0
-
-
-def _base(seed: int) -> MarkovPolicy:
-    """A chain over four symbols, length five, whose rows are draws of Dirichlet(1/2)."""
-    generator = torch.Generator().manual_seed(seed)
-    # Dirichlet(1/2) rows: squared normal deviates are Gamma(1/2), the factor cancels in the ratio.
-    rows = torch.randn(5, 4, generator=generator, dtype=torch.float64).square()
-    logs = torch.log(rows / rows.sum(-1, keepdim=True))
-    return MarkovPolicy(logs[0], logs[1:], 5)
-
-
-def _allowed(strings: Tensor) -> Tensor:
-    return ((strings == 0).sum(-1) >= 2) & (strings[:, 0] != strings[:, -1])
-
-
-def _violation(strings: Tensor) -> Tensor:
-    return -(~_allowed(strings)).double()
-
-
-def _targets(base: MarkovPolicy) -> tuple[EnergyBasedModel, EnergyBasedModel]:
-    """The hard target and the soft one."""
-    frozen = MarkovPolicy(base.start.detach(), base.transition.detach(), base.length)
-    return (
-        EnergyBasedModel(frozen, (BooleanScorer(_allowed),)),
-        EnergyBasedModel(frozen, (RewardScorer(_violation, 1 / _PENALTY),)),
-    )
-
-
-def _exact(base: MarkovPolicy, target: Tensor, divergence: FDivergence, steps: int, rate: float) -> MarkovPolicy:
-    policy = MarkovPolicy(base.start.detach(), base.transition.detach(), base.length)
-    strings = policy.strings()
-
-    def step(_: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        return divergence.from_logits(target, policy.log_prob(strings)), {}
-
-    Training(steps=steps, learning_rate=rate, final_share=0.1, record_every=steps).run(policy.parameters(), step)
-    return policy
 
 
 def _exact_steps(setting: Setting) -> tuple[int, float]:
@@ -80,66 +43,27 @@ def _exact_steps(setting: Setting) -> tuple[int, float]:
 
 
 def _strings(setting: Setting) -> Row:
-    base = _base(setting.seed)
+    base = markov_base(setting.seed)
     strings = base.strings()
-    goals = [t.log_score(strings) for t in _targets(base)]
+    goals = [t.log_score(strings) for t in targets(base)]
     row: Row = {}
     steps, rate = _exact_steps(setting)
     for name, divergence in _FIVE.items():
-        policy = _exact(base, goals[name == "reverse KL"], divergence, steps, rate)
+        policy = exact_optimum(base, goals[name == "reverse KL"], divergence, steps, rate)
         row[f"_policy {name}"] = policy
         with torch.no_grad():
             log_pi = policy.log_prob(strings)
             for metric, measured in _FIVE.items():
                 row[f"{metric} of {name}"] = float(measured.from_logits(goals[metric == "reverse KL"], log_pi))
-            row[f"satisfaction {name}"] = float(log_pi.exp()[_allowed(strings)].sum())
+            row[f"satisfaction {name}"] = float(log_pi.exp()[allowed(strings)].sum())
             row[f"entropy {name}"] = float(-(log_pi.exp() * log_pi).sum())
         if name == "JS":
-            row |= _variances(policy, base, goals[0], setting)
+            row |= variances_left(policy, base, goals[0], _JS)
     with torch.no_grad():
         log_a = base.log_prob(strings)
-        row["satisfaction base"] = float(log_a.exp()[_allowed(strings)].sum())
+        row["satisfaction base"] = float(log_a.exp()[allowed(strings)].sum())
         row["KL of base"] = float(KL().from_logits(goals[0], log_a))
     return row
-
-
-def _variances(tuned: MarkovPolicy, base: MarkovPolicy, log_score: Tensor, setting: Setting) -> Row:
-    """The variance of one sample's gradient without and with the exact mean reward as baseline, by enumeration."""
-    row: Row = {}
-    strings = base.strings()
-    log_z = float(torch.logsumexp(log_score, 0))
-    halfway = MarkovPolicy((base.start + tuned.start) / 2, (base.transition + tuned.transition) / 2, base.length)
-    divergence = _divergence(setting)
-    for place, policy in (("start", base), ("halfway", halfway), ("optimum", tuned)):
-        log_pi = policy.log_prob(strings)
-        pi = log_pi.detach().exp()
-        rewards = pseudo_rewards(log_pi, log_score, log_z, divergence)
-        squares = _squared_scores(policy, strings)
-        scores = torch.stack([_weighted_score(policy, strings, pi * (rewards - b)) for b in (0.0, float(pi @ rewards))])
-        variances = [
-            float(pi @ ((rewards - b).square() * squares)) - float(scores[k].square().sum())
-            for k, b in enumerate((0.0, float(pi @ rewards)))
-        ]
-        row[f"variance left by the baseline, {place}"] = variances[1] / variances[0]
-    return row
-
-
-def _squared_scores(policy: MarkovPolicy, strings: Tensor) -> Tensor:
-    """|grad log pi(x)|^2 (n,): in logits the score is a table of counts minus its expectation given the rows visited."""
-    start, rows = torch.softmax(policy.start.detach(), -1), torch.softmax(policy.transition.detach(), -1)
-    size, n = policy.size, len(strings)
-    first = torch.nn.functional.one_hot(strings[:, 0], size) - start
-    table = torch.zeros(n, size, size, dtype=rows.dtype)
-    for t in range(strings.shape[1] - 1):
-        step = torch.nn.functional.one_hot(strings[:, t + 1], size) - rows[strings[:, t]]
-        table[torch.arange(n), strings[:, t]] += step
-    return first.square().sum(-1) + table.square().sum((-1, -2))
-
-
-def _weighted_score(policy: MarkovPolicy, strings: Tensor, weights: Tensor) -> Tensor:
-    """sum_x w(x) grad log pi(x), flat."""
-    value = (weights.detach() * policy.log_prob(strings)).sum()
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(policy.parameters()))])
 
 
 def _divergence(setting: Setting) -> FDivergence:
@@ -148,14 +72,14 @@ def _divergence(setting: Setting) -> FDivergence:
 
 def _sampled(setting: Setting, best: MarkovPolicy) -> Row:
     """The algorithm from samples, measured exactly; the optimum is that of exact gradients (`best`, for the paper's choice)."""
-    base, divergence = _base(setting.seed), _divergence(setting)
+    base, divergence = markov_base(setting.seed), _divergence(setting)
     hard = math.isfinite(divergence.at_zero)
-    target = _targets(base)[0 if hard else 1]
+    target = targets(base)[0 if hard else 1]
     strings = base.strings()
     goal = target.log_score(strings)
     steps, rate = (150, 0.08) if setting.quick else (600, 0.04)
     if setting.choice is not None:
-        best = _exact(base, goal, divergence, *_exact_steps(setting))
+        best = exact_optimum(base, goal, divergence, *_exact_steps(setting))
     policy = MarkovPolicy(base.start.detach(), base.transition.detach(), base.length)
     training = Training(steps=steps, learning_rate=rate, final_share=0.02, record_every=max(1, steps // 10))
     method = FDPG(divergence=divergence, training=training, samples=256, warm_up=1024)
@@ -170,7 +94,7 @@ def _sampled(setting: Setting, best: MarkovPolicy) -> Row:
 
 
 @cache
-def _letters_base(steps: int) -> tuple[Any, CharacterTokenizer]:
+def _lettersmarkov_base(steps: int) -> tuple[Any, CharacterTokenizer]:
     from discrepancy.datasets import library_text
 
     text = library_text()
@@ -185,7 +109,7 @@ def _letters_base(steps: int) -> tuple[Any, CharacterTokenizer]:
 def _letters(setting: Setting) -> Row:
     import copy
 
-    pretrained, tokenizer = _letters_base(50 if setting.quick else 600)
+    pretrained, tokenizer = _lettersmarkov_base(50 if setting.quick else 600)
     letter, prompt = int(tokenizer.encode("q")), tokenizer.encode("\n")
     base = CausalPolicy(pretrained, prompt, 20)
     policy = CausalPolicy(copy.deepcopy(pretrained), prompt, 20)
@@ -308,8 +232,8 @@ def draw(rows: list[Row], file: Path) -> None:
 
 def _task(divergence: Any, seed: int) -> float:
     """Jensen-Shannon to the soft target after 120 sampled steps of 128, exactly, in nats."""
-    base = _base(seed)
-    target = EnergyBasedModel(_targets(base)[1].base, (RewardScorer(_violation, 1 / 4),))
+    base = markov_base(seed)
+    target = EnergyBasedModel(targets(base)[1].base, (RewardScorer(violation, 1 / 4),))
     policy = MarkovPolicy(base.start.detach(), base.transition.detach(), base.length)
     training = Training(steps=120, learning_rate=0.06, final_share=0.05, record_every=120)
     # The least clip that leaves bounded divergences alone keeps chi-squared's rewards, squares of ratios, finite.

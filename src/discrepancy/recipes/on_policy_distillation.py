@@ -21,70 +21,24 @@ from torch import Tensor
 from discrepancy.divergences import KL, Divergence, JensenShannon, ReverseKL
 from discrepancy.language_models import CharacterTokenizer, fit_language_model, tiny_gpt2
 from discrepancy.learning import Training
-from discrepancy.methods.distillation.context_tables import ContextTable, contexts, prefix_law
 from discrepancy.methods.distillation.exposure_bias import exposure_bias
 from discrepancy.methods.distillation.on_policy_distillation import ADMITS, OnPolicyDistillation
 from discrepancy.methods.distillation.responses import padded_prompts, response_logits
 from discrepancy.methods.distillation.token_divergence import token_divergence
+from discrepancy.recipes.memory_chains import LENGTH, SIZE, chain_student, chain_teacher, judged, trained_exactly
 from discrepancy.recipes.runner import Check, Recipe, Row, Setting, SwapTask, check
 
-_SIZE, _ORDER, _LENGTH = 6, 2, 12
 _THREE: dict[str, Divergence] = {"KL": KL(), "JS": JensenShannon(), "reverse KL": ReverseKL()}
 
 
-def _teacher(seed: int) -> ContextTable:
-    """An order-2 chain: rows of Dirichlet(0.3), mixed with 2 % of the uniform law."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = torch.full(((_SIZE + 1) ** _ORDER, _SIZE), 0.3, dtype=torch.float64)
-    rows = torch._standard_gamma(shape, generator=generator)
-    rows = 0.98 * rows / rows.sum(-1, keepdim=True) + 0.02 / _SIZE
-    return ContextTable(torch.log(rows), _ORDER).eval()
-
-
-def _student() -> ContextTable:
-    return ContextTable(torch.zeros(_SIZE + 1, _SIZE, dtype=torch.float64), 1)
-
-
-def _logits(teacher: ContextTable, student: ContextTable) -> tuple[Tensor, Tensor]:
-    ids = contexts(_SIZE, _ORDER)
-    return teacher(ids)[:, -1].detach(), student(ids)[:, -1]
-
-
-def _trained_exactly(teacher: ContextTable, divergence: Divergence, on_policy: bool, steps: int, rate: float) -> ContextTable:
-    student = _student()
-    fixed = prefix_law(torch.softmax(_logits(teacher, student)[0], -1), _ORDER, _LENGTH).mean(0)
-
-    def step(_: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        theirs, mine = _logits(teacher, student)
-        law = prefix_law(torch.softmax(mine.detach(), -1), _ORDER, _LENGTH).mean(0) if on_policy else fixed
-        return law @ divergence.from_logits(theirs, mine), {}
-
-    Training(steps=steps, learning_rate=rate, final_share=0.1, record_every=steps).run(student.parameters(), step)
-    return student
-
-
-@torch.no_grad()
-def _judged(teacher: ContextTable, student: ContextTable) -> dict[str, float]:
-    """Exact values a token: -log T of student samples, the student's entropy, KL behind teacher, reverse KL behind student."""
-    theirs, mine = _logits(teacher, student)
-    log_t, log_s = torch.log_softmax(theirs, -1), torch.log_softmax(mine, -1)
-    behind_t, behind_s = (prefix_law(x.exp(), _ORDER, _LENGTH).mean(0) for x in (log_t, log_s))
-    return {
-        "teacher NLL": float(behind_s @ -(log_s.exp() * log_t).sum(-1)),
-        "entropy": float(behind_s @ -(log_s.exp() * log_s).sum(-1)),
-        "coverage": float(behind_t @ KL().from_logits(theirs, mine)),
-        "own reverse KL": float(behind_s @ ReverseKL().from_logits(theirs, mine)),
-    }
-
-
 def _chains(setting: Setting) -> Row:
-    teacher = _teacher(setting.seed)
+    teacher = chain_teacher(setting.seed)
     steps, rate = (120, 0.1) if setting.quick else (800, 0.03)
     row: Row = {}
     for name, divergence in _THREE.items():
         for where in ("off", "on"):
-            student = _trained_exactly(teacher, divergence, where == "on", steps, rate)
-            row |= {f"{k}, {where} {name}": v for k, v in _judged(teacher, student).items()}
+            student = trained_exactly(teacher, divergence, where == "on", steps, rate)
+            row |= {f"{k}, {where} {name}": v for k, v in judged(teacher, student).items()}
     return row
 
 
@@ -287,17 +241,17 @@ def draw(rows: list[Row], file: Path) -> None:
 
 def _task(divergence: Any, seed: int) -> float:
     """The trainer itself on the chains, all batches the student's own samples; -log T of student samples, exactly."""
-    teacher, student = _teacher(seed), _student()
+    teacher, student = chain_teacher(seed), chain_student()
     method = OnPolicyDistillation(
         divergence=divergence,
         on_policy=1.0,
         training=Training(steps=80, learning_rate=0.1, final_share=0.1, record_every=80),
         batch=48,
-        max_new_tokens=_LENGTH,
+        max_new_tokens=LENGTH,
     )
-    starts = torch.full((48, 1), _SIZE)
+    starts = torch.full((48, 1), SIZE)
     method.train(student, teacher, starts, generator=torch.Generator().manual_seed(seed))
-    return _judged(teacher, student)["teacher NLL"]
+    return judged(teacher, student)["teacher NLL"]
 
 
 RECIPE = Recipe(

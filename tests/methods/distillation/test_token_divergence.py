@@ -10,9 +10,11 @@ import torch
 from discrepancy.divergences import (
     KL,
     Alpha,
+    CauchySchwarz,
     CustomDivergence,
     Jeffreys,
     JensenShannon,
+    Renyi,
     ReverseKL,
     SquaredHellinger,
     TotalVariation,
@@ -134,6 +136,8 @@ def test_ends_of_jsd_are_conventions_and_rescaling_connects_them():
         KL().skewed(0.1),
         CustomDivergence(_square, name="square"),
         RatioWeightedKL(),
+        Renyi(0.5),
+        CauchySchwarz(),
     ],
     ids=repr,
 )
