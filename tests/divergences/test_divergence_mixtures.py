@@ -153,7 +153,7 @@ def test_bounds_refuse():
         mixture_bounds(CauchySchwarz(), P, Q)
     with pytest.raises(TypeError, match="strictly between 0 and inf"):
         mixture_bounds(Renyi(math.inf), P, Q)
-    with pytest.raises(TypeError, match="Q must be a torch.distributions object"):
+    with pytest.raises(TypeError, match=r"Q must be a torch\.distributions object"):
         mixture_bounds(KL(), P, 3.0)
     batch = td.MixtureSameFamily(td.Categorical(probs=torch.ones(2, 2).double()), td.Normal(torch.zeros(2, 2).double(), 1.0))
     with pytest.raises(ValueError, match="batch shape"):

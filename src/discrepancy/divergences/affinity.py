@@ -36,8 +36,12 @@ def log_affinity(order: float, log_p: Tensor, log_q: Tensor, power: Rows | None 
     lp, lq = torch.where(empty | special, zero, log_p), torch.where(empty | special, zero, log_q)
     exponent = torch.where(empty & ~special, torch.full_like(zero, -torch.inf), lq + a * (lp - lq))
     value = torch.logsumexp(exponent, -1)
-    if a in (0.0, 1.0):  # a law's mass on the other's support: exactly one where no category is missing
-        value = torch.where(empty.any(-1), value, torch.zeros_like(value))
+    if a in (0.0, 1.0):  # one law's mass on the other's support: one minus what it misses, exactly one where that is nothing
+        missed = empty_p & ~special if a == 0 else empty_q & ~special
+        mass = torch.where(missed, torch.exp(torch.where(missed, log_q if a == 0 else log_p, zero)), zero)
+        mass = torch.where(missed & ((log_q if a == 0 else log_p) == -torch.inf), zero, mass).sum(-1)
+        small = mass < 0.5
+        value = torch.where(small, torch.log1p(-torch.where(small, mass, torch.zeros_like(mass))), value)
     else:
         near = (value.detach().abs() < _NEAR) & ~special.squeeze(-1)
         if bool(near.any()):

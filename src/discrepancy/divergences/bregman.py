@@ -47,7 +47,7 @@ class Bregman(MeasureDivergence):
         return self.convex.domain
 
     def _from_values(self, p: Tensor, q: Tensor) -> Tensor:
-        return self.convex.divergence(p, q)
+        return _flat_where_infinite(self.convex.divergence, p, q)
 
     def _from_probs(self, p: Tensor, q: Tensor) -> Tensor:
         self._check_values("p", p.detach())
@@ -57,11 +57,22 @@ class Bregman(MeasureDivergence):
     def _from_logits(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         self._check_values("softmax(u)", torch.exp(log_p.detach()))
         self._check_values("softmax(v)", torch.exp(log_q.detach()))
-        return self.convex.log_divergence(log_p, log_q)
+        return _flat_where_infinite(self.convex.log_divergence, log_p, log_q)
 
     def reversed(self) -> Divergence:
         """D(Q || P); SquaredNorm's divergence is symmetric."""
         return self if isinstance(self.phi, SquaredNorm) else super().reversed()
+
+
+def _flat_where_infinite(formula: Callable[[Tensor, Tensor], Tensor], p: Tensor, q: Tensor) -> Tensor:
+    """formula(p, q), where a row of infinite value has gradient zero: it is evaluated at equality instead."""
+    value = formula(p, q)
+    infinite = torch.isinf(value.detach())
+    if not (value.requires_grad and bool(infinite.any())):
+        return value
+    row, fixed = infinite.unsqueeze(-1), q.detach()
+    again = formula(torch.where(row, fixed, p), torch.where(row, fixed, q))
+    return torch.where(infinite, torch.full_like(again, torch.inf), again)
 
 
 __all__ = ["Bregman"]

@@ -60,6 +60,9 @@ class ElementwiseGenerator(BregmanGenerator):
         ends = [(end, *self._limits_at(end, sign)) for end, sign in ((self.low, 1.0), (self.high, -1.0)) if math.isfinite(end)]
         object.__setattr__(self, "_ends", tuple(ends))
 
+    def __repr__(self) -> str:
+        return f"ElementwiseGenerator({getattr(self.f, '__name__', type(self.f).__name__)}, low={self.low:g}, high={self.high:g})"
+
     @property
     def domain(self) -> tuple[float, float]:  # type: ignore[override]  (options here, a constant elsewhere)
         """[low, high]."""

@@ -129,12 +129,12 @@ class Tsallis(RatioDivergence):
 
     def _from_probs(self, p: Tensor, q: Tensor) -> Tensor:
         same = self._as_f_divergence()
-        return torch.where(p > 0, torch.zeros_like(q), q).sum(-1) if same is None else same._from_probs(p, q)
+        return self._from_logits(safe_log(p), safe_log(q)) if same is None else same._from_probs(p, q)
 
     def _from_logits(self, log_p: Tensor, log_q: Tensor) -> Tensor:
         same = self._as_f_divergence()
-        if same is None:
-            return torch.where(log_p > -torch.inf, torch.zeros_like(log_q), torch.exp(log_q)).sum(-1)
+        if same is None:  # order 0: the mass of Q where P has none
+            return -torch.expm1(log_affinity(0.0, log_p, log_q)) + 0.0
         return same._from_logits(log_p, log_q)
 
 
