@@ -37,8 +37,8 @@ _LEASHES: dict[str, FDivergence] = {
     "alpha 0.5": Alpha(0.5),
 }
 _COMPARED = ("forward KL", "JS")
-_NEAR_DPO = "alpha 0.01"
-_BETAS = (0.03, 0.1, 0.3, 1.0, 3.0)  # the last one beyond the card's, for forward KL to meet the others at equal reward
+# The card's 0.03 to 1, with more between for the interpolation and 3 for forward KL to meet the others at equal reward.
+_BETAS = (0.03, 0.1, 0.3, 0.55, 1.0, 1.75, 3.0)
 _QUESTIONS = (
     "What is the capital of France?", "Name a fruit.", "What colour is the sky?", "Who wrote Hamlet?", "What is two plus three?",
     "Name a planet.", "What do bees make?", "Which animal barks?", "What is frozen water called?", "Name a metal.",
@@ -136,19 +136,20 @@ class _Preferences:
 def _trade_off(setting: Setting) -> Row:
     """Curves over beta, and the entropy of each leash minus that of reverse KL at matched mean reward."""
     problem = _Preferences(setting.seed)
-    leashes = _leashes(setting) | ({_NEAR_DPO: Alpha(0.01)} if setting.choice is None else {})
+    leashes = _leashes(setting)
+    steps = 60 if setting.quick else 200
     row: Row = {}
     for name, leash in leashes.items():
-        found = [problem.trained(leash, beta, 60 if setting.quick else 200) for beta in _BETAS]
+        found = [problem.trained(leash, beta, steps) for beta in _BETAS]
         for what in found[0]:
             row[f"{what} {name}"] = [f[what] for f in found]
     for name in leashes:
-        if name not in ("reverse KL", _NEAR_DPO):
+        if name != "reverse KL":
             for what in ("entropy", "ECE"):
                 row[f"{what} gained {name}"] = _matched(row, name, what)
     if setting.choice is None:
-        twins = zip(row[f"reward {_NEAR_DPO}"], row["reward reverse KL"], strict=True)
-        row["DPO limit"] = max(abs(a / b - 1) for a, b in twins)
+        twins = {beta: problem.trained(Alpha(0.01), beta, steps)["reward"] for beta in (0.1, 1.0)}
+        row["DPO limit"] = max(abs(r / row["reward reverse KL"][_BETAS.index(beta)] - 1) for beta, r in twins.items())
     return row
 
 
@@ -289,7 +290,7 @@ def draw(rows: list[Row], file: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = [n for n in _names(rows[0], "KL ") if n != _NEAR_DPO]
+    names = _names(rows[0], "KL ")
     colours = dict(zip(names, ("#6b7280", "#2563eb", "#dc2626", "#f59e0b"), strict=False))
     fig, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     labels = ("entropy of the policy (nats)", "KL(policy || reference) (nats)", "calibration error")

@@ -120,6 +120,15 @@ class CausalResponses(nn.Module):
         responses = nn.functional.pad(responses, (0, missing), value=0 if fill is None else fill)
         return responses.reshape(len(prompts), count, self.max_new_tokens)
 
+    def _check_vocabulary(self, ids: Tensor) -> None:
+        embedding = getattr(self.model, "get_input_embeddings", lambda: None)()
+        size = getattr(embedding, "num_embeddings", None)
+        if size is not None and bool(((ids < 0) | (ids >= size)).any()):
+            worst = int(ids.max()) if int(ids.max()) >= size else int(ids.min())
+            raise ValueError(
+                f"the token {worst} is outside the vocabulary of {size}: the model and the tokenizer do not belong together"
+            )
+
     def counted(self, responses: Tensor) -> Tensor:
         """Which tokens of responses (..., L) count: up to the first end token, without trailing padding."""
         keep = torch.ones_like(responses, dtype=torch.bool)
@@ -139,6 +148,7 @@ class CausalResponses(nn.Module):
         flat = responses.reshape(n * c, length)
         ids = torch.cat([prompts.repeat_interleave(c, 0), flat], -1)
         attention = torch.cat([self._attention(prompts).repeat_interleave(c, 0), keep], -1)
+        self._check_vocabulary(ids)
         labels = ids.masked_fill(
             torch.cat([torch.zeros_like(prompts.repeat_interleave(c, 0), dtype=torch.bool), keep], -1).logical_not(), -100
         )
