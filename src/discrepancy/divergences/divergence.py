@@ -122,8 +122,8 @@ def _aligned(p: Any, q: Any, dim: int, left: str, right: str) -> tuple[Tensor, T
 
 
 def _warned(divergence: Divergence, value: Tensor) -> Tensor:
-    infinite = int(torch.isinf(value.detach()).sum())
-    if infinite:
+    # Values are finite or +inf: the sum is infinite exactly if one of them is, or if it overflows.
+    if not torch.isfinite(value.detach().sum()) and (infinite := int(torch.isinf(value.detach()).sum())):
         warnings.warn(
             f"{divergence!r} is infinite for {infinite} of {value.numel()} pair(s): one law has mass where the other has none "
             "(or the value overflows); the gradient there is zero",

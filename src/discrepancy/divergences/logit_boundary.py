@@ -21,6 +21,8 @@ def logit_pair(u: Any, v: Any, dim: int) -> tuple[Tensor, Tensor, int]:
     """u and v broadcast to one shape with the categories moved to the last dimension, and where that dimension was."""
     like = next((t for t in (u, v) if isinstance(t, Tensor) and t.is_floating_point()), None)
     u, v = logits(u, "u", like), logits(v, "v", like)
+    if u.shape == v.shape and u.device == v.device and u.ndim and dim in (-1, u.ndim - 1) and u.shape[-1]:
+        return u, v, u.ndim - 1
     if u.device != v.device:
         raise ValueError(f"u is on {u.device} and v on {v.device}: move one of them")
     if u.ndim == 0 or v.ndim == 0:

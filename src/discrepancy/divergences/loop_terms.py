@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from discrepancy.divergences.divergence import Divergence
@@ -19,8 +20,14 @@ class LoopTerm:
     exponent: float = 0.0
 
 
-def loop_terms(divergence: Divergence, resolution: float) -> list[LoopTerm] | None:
+@functools.lru_cache(maxsize=256)
+def loop_terms(divergence: Divergence, resolution: float) -> tuple[LoopTerm, ...] | None:
     """The divergence as a sum of what the loops know, or None. Exponents within `resolution` of 0 and 1 count as these."""
+    terms = _terms(divergence, resolution)
+    return None if terms is None else tuple(terms)
+
+
+def _terms(divergence: Divergence, resolution: float) -> list[LoopTerm] | None:
     from discrepancy.divergences.cone import ScaledDivergence, SumDivergence
     from discrepancy.divergences.f_divergence import FDivergence
     from discrepancy.divergences.midpoint import JensenShannon, LeCam
@@ -35,10 +42,10 @@ def loop_terms(divergence: Divergence, resolution: float) -> list[LoopTerm] | No
         if type(divergence) is member:
             return [LoopTerm(kind, 1.0)]
     if type(divergence) is ScaledDivergence:
-        base = loop_terms(divergence.base, resolution)
+        base = _terms(divergence.base, resolution)
         return None if base is None else [LoopTerm(t.kind, t.factor * divergence.factor, t.exponent) for t in base]
     if type(divergence) is SumDivergence:
-        parts = [loop_terms(f, resolution) for f in divergence.terms]
+        parts = [_terms(f, resolution) for f in divergence.terms]
         return None if None in parts else [t for part in parts for t in part or ()]
     return None
 

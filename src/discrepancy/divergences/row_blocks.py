@@ -24,6 +24,9 @@ class RowBlock:
 
 def row_blocks(tensors: Sequence[Tensor], entries: int = BLOCK) -> list[RowBlock]:
     """Cut tensors of one shape (..., V) into blocks of about `entries` entries, and of whole rows, without copying them."""
+    if tensors[0].numel() <= entries:
+        width = tensors[0].shape[-1]
+        return [RowBlock(0, tensors[0].numel() // width, tuple(t if t.ndim == 2 else t.reshape(-1, width) for t in tensors))]
     found: list[RowBlock] = []
     for offset, tables in _tables(list(tensors), 0):
         n, width = tables[0].shape

@@ -64,18 +64,22 @@ class _Rows(torch.autograd.Function):
         dtype = precision(u, v)
         n = u.numel() // u.shape[-1]
         if looped:
-            from discrepancy.divergences.loop_rows import values
+            from discrepancy.divergences.loop_rows import NotALaw, values
 
             ctx.keep = np.ones(n, bool) if where is None else where.reshape(n).numpy()
             asked = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-            facts = values(divergence, _blocks(u, v, mask), ctx.keep, dtype, asked)  # type: ignore[arg-type]
-            if facts[:, 7].any():
+            try:
+                facts = values(divergence, _blocks(u, v, mask), ctx.keep, dtype, asked)  # type: ignore[arg-type]
+            except NotALaw:
                 _require_laws(u, v, mask, where)
-            value = torch.from_numpy(facts[:, 4]).to(dtype, copy=True)
-            infinite = torch.isinf(value)
-            if infinite.any():  # what overflows the precision of the value has no gradient either
-                facts[infinite.numpy(), 4] = np.inf
-            ctx.facts = facts
+                raise
+            numbers = facts[:, 4].astype(np.float64 if dtype == torch.float64 else np.float32)
+            sound = np.isfinite(numbers)
+            if not sound.all():  # what overflows the precision of the value has no gradient either
+                facts[~sound, 4] = numbers[~sound]
+                if np.isnan(numbers).any():
+                    raise NumericalError(f"{divergence!r} of these logits overflows {dtype}: use float64")
+            ctx.facts, value = facts, torch.from_numpy(numbers)
         else:
             value = torch.zeros(n, dtype=dtype, device=u.device)
             counted = None if where is None else where.reshape(n)
@@ -85,8 +89,6 @@ class _Rows(torch.autograd.Function):
                 if some is None or bool(some.any()):
                     _require_laws(*block.rows[:2], block.rows[2] if mask is not None else None, some)
                     value[here] = plain_formula(divergence, *block.rows[:2], block.rows[2] if mask is not None else None, some)
-        if bool(torch.isnan(value).any()):
-            raise NumericalError(f"{divergence!r} of these logits overflows {dtype}: use float64")
         ctx.save_for_backward(u, v)
         return value.reshape(u.shape[:-1])
 

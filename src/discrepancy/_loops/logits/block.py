@@ -35,15 +35,26 @@ def _widen(x, low, high):
 
 
 @compiled
+def _ends(x, least, most):
+    for i in range(x.size):
+        least = x[i] if x[i] < least else least
+        most = x[i] if x[i] > most else most
+    return least, most
+
+
+@compiled
 def extremes(x, low, high):
     """The smallest and the largest entry of a row (NaN ignored); `low` and `high` are scratch of `LANES` entries."""
-    low[:] = np.inf
-    high[:] = -np.inf
+    least, most = x.dtype.type(np.inf), x.dtype.type(-np.inf)
     whole = x.size - x.size % LANES
-    for start in range(0, whole, LANES):
-        _widen(x[start : start + LANES], low, high)
-    _widen(x[whole:], low[: x.size - whole], high[: x.size - whole])
-    return low.min(), high.max()
+    if whole > 0:
+        low[:] = np.inf
+        high[:] = -np.inf
+        for start in range(0, whole, LANES):
+            _widen(x[start : start + LANES], low, high)
+        least, _ = _ends(low, least, most)
+        _, most = _ends(high, least, most)
+    return _ends(x[whole:], least, most)
 
 
 @compiled(fastmath={"contract"})

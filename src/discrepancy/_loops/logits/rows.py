@@ -24,9 +24,9 @@ FINE, BAD_U, BAD_V, EMPTY_U, EMPTY_V = range(5)  # STATUS: a NaN or +inf, or no 
 def normalise(u, v, keep, facts):
     """Start the facts of rows u, v (n, V): log-normalisers, and whether the rows are laws; of rows not to `keep`, zeros.
 
-    Returns whether some row excludes a category.
+    Returns whether some row excludes a category, and whether some row is no law.
     """
-    some = False
+    some, bad = False, False
     low, high, scratch = np.empty(LANES, u.dtype), np.empty(LANES, u.dtype), np.empty(BLOCK, u.dtype)
     for row in range(u.shape[0]):
         fact = facts[row]
@@ -40,7 +40,8 @@ def normalise(u, v, keep, facts):
                 fact[STATUS] = EMPTY_V if fact[TOP_V] == -np.inf else BAD_V
             if not math.isfinite(fact[REST_U]):
                 fact[STATUS] = EMPTY_U if fact[TOP_U] == -np.inf else BAD_U
-    return some
+            bad = bad or fact[STATUS] != FINE
+    return some, bad
 
 
 @compiled
