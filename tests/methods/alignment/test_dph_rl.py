@@ -195,7 +195,7 @@ def test_pass_at_k_against_enumeration():
     many = pass_at_k(10_000, torch.tensor([0, 1, 9_999]), 100)
     torch.testing.assert_close(many, torch.tensor([0.0, 0.01, 1.0], dtype=torch.float64))
     for arguments in ((5, 6, 1), (5, 1, 6), (5, -1, 1), (5, 1, 0), (5.0, 1, 1)):
-        with pytest.raises(ValueError, match="c must|k must|counts"):
+        with pytest.raises(ValueError, match=r"c must|k must|counts"):
             pass_at_k(*arguments)
 
 

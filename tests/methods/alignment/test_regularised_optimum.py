@@ -91,7 +91,7 @@ def test_gradients_and_batches(divergence):
 
 def test_dtypes_and_bad_input():
     assert regularised_optimum(REFERENCE.float(), REWARDS.float(), KL()).dtype == torch.float32
-    with pytest.raises(TypeError, match="smooth|twice differentiable"):
+    with pytest.raises(TypeError, match="twice differentiable"):
         regularised_optimum(REFERENCE, REWARDS, TotalVariation())
     with pytest.raises(ValueError, match="must be positive: leave out"):
         regularised_optimum([0.5, 0.5, 0.0], [1.0, 2.0, 3.0])

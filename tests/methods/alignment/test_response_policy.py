@@ -98,7 +98,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="token ids"):
         policy.sample(torch.rand(1, 2), 1)
     for options in ({"max_new_tokens": 0}, {"max_new_tokens": 3, "temperature": 0.0}):
-        with pytest.raises(ValueError, match="max_new_tokens|temperature"):
+        with pytest.raises(ValueError, match=r"max_new_tokens|temperature"):
             CausalResponses(policy.model, **options)
 
 

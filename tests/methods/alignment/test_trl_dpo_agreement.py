@@ -1,7 +1,7 @@
 """The same log-probabilities through TRL's DPO trainer and through f_dpo_loss: value and gradient.
 
-TRL's scores are f'(pi / ref) for generators with f'(1) = 0, as ours, so that the implicit rewards agree and not only the losses; the
-paper's table leaves the constants out (its forward KL is -e^-z, TRL's and ours 1 - e^-z). TRL's alpha is our 1 - alpha: its
+TRL's scores are f'(pi / ref) for generators with f'(1) = 0, as ours, so that scores agree and not only losses; the paper's table
+leaves the constants out (its forward KL is -e^-z, TRL's and ours 1 - e^-z). TRL's alpha is our 1 - alpha: its
 f'(t) = (t^(a - 1) - 1) / (a - 1) in t = pi / ref belongs to Alpha(1 - a) in our orientation.
 """
 
