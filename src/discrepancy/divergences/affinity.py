@@ -34,7 +34,8 @@ def log_affinity(order: float, log_p: Tensor, log_q: Tensor, power: Rows | None 
     special = (infinite | disjoint).unsqueeze(-1)
     zero = torch.zeros_like(log_p)
     lp, lq = torch.where(empty | special, zero, log_p), torch.where(empty | special, zero, log_q)
-    exponent = torch.where(empty & ~special, torch.full_like(zero, -torch.inf), lq + a * (lp - lq))
+    mixed = (lp + lq) / 2 if a == 0.5 else lq + a * (lp - lq)  # exactly symmetric where the sum is
+    exponent = torch.where(empty & ~special, torch.full_like(zero, -torch.inf), mixed)
     value = torch.logsumexp(exponent, -1)
     if a in (0.0, 1.0):  # one law's mass on the other's support: one minus what it misses, exactly one where that is nothing
         missed = empty_p & ~special if a == 0 else empty_q & ~special

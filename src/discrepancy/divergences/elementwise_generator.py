@@ -89,7 +89,7 @@ class ElementwiseGenerator(BregmanGenerator):
         grid = self._grid()
         try:
             values, slopes = self.f(grid).detach(), self._derivative(grid, 1).detach()
-        except (RuntimeError, TypeError, AttributeError) as error:
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"f must be an elementwise, differentiable torch function, it failed with {error}") from error
         if values.shape != grid.shape:
             raise ValueError(f"f must be elementwise: {tuple(grid.shape)} in gave {tuple(values.shape)} out")
