@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import statistics
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,10 @@ def _smollm2(setting: Setting) -> Row:
     student.config.num_hidden_layers = 6
     lines = [line.strip() for line in library_text().splitlines() if len(line.strip()) > 60]
     generator = torch.Generator().manual_seed(setting.seed)
-    chosen = [lines[i] for i in torch.randperm(len(lines), generator=generator)[:48].tolist()]
-    ids = torch.stack([torch.tensor(tokenizer(line)["input_ids"][:8]) for line in chosen])
+    order = torch.randperm(len(lines), generator=generator).tolist()
+    tokens = (tokenizer(lines[i])["input_ids"][:8] for i in order)
+    # A ruler of dashes is one token.
+    ids = torch.tensor(list(islice((t for t in tokens if len(t) == 8), 48)))
     prompts, held_out = ids[:40], ids[40:]
     with torch.no_grad():
         from discrepancy.language_models import generate

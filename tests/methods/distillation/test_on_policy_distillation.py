@@ -270,6 +270,14 @@ def test_vocabularies_are_checked_before_any_work():
     padded = OnPolicyDistillation(training=_training(1), batch=2, max_new_tokens=2, vocabulary=8, on_policy=1.0)
     with pytest.warns(VocabularyWarning, match="cut to the 8 tokens"):
         padded.train(student, teacher, torch.tensor([[1], [2]]))
+    # Sizes the other way round: the student's surplus tokens, however likely, are never drawn, and never reach the teacher.
+    with torch.no_grad():
+        teacher.transformer.wte.weight[8:] = 10 * teacher.transformer.wte.weight[:1].abs()
+    with pytest.warns(VocabularyWarning):
+        padded.train(teacher, student, torch.tensor([[1], [2]]), generator=_seeded())
+    with pytest.warns(VocabularyWarning):
+        report = exposure_bias(teacher, student, torch.tensor([[1]]), samples=64, max_new_tokens=4, vocabulary=8)
+    assert math.isfinite(float(report.teacher_nll))
 
 
 @pytest.mark.parametrize(
@@ -338,3 +346,18 @@ def test_response_log_probs_are_those_of_the_table():
     found = chosen_log_probs(response_logits(student, padded_prompts(_starts(1), None), responses), responses)
     rows = torch.log_softmax(student.table, -1)
     torch.testing.assert_close(found, torch.stack([rows[SIZE, 0], rows[0, 2]]).unsqueeze(0))
+
+
+def test_an_adapter_is_trained_and_nothing_else():
+    peft = pytest.importorskip("peft")
+    base = tiny_gpt2(8, layers=1, width=16, heads=2, positions=16, seed=1)
+    student = peft.get_peft_model(base, peft.LoraConfig(target_modules=["c_attn"], r=2, fan_in_fan_out=True))
+    before = {name: w.detach().clone() for name, w in student.named_parameters()}
+    method = OnPolicyDistillation(
+        on_policy=0.5, training=Training(steps=4, learning_rate=1e-2), batch=2, max_new_tokens=3, eos_token_id=0
+    )
+    teacher = tiny_gpt2(8, layers=1, width=16, heads=2, positions=16, seed=2)
+    method.train(student, teacher, torch.tensor([[1], [2]]), generator=_seeded())
+    moved = {name for name, w in student.named_parameters() if not torch.equal(w, before[name])}
+    assert moved
+    assert all("lora" in name for name in moved)

@@ -13,7 +13,7 @@ from discrepancy._results import Estimate, Result
 from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.divergences import KL, Divergence
 from discrepancy.language_models import generate
-from discrepancy.methods.distillation.responses import Padded, chosen_log_probs, padded_prompts, response_logits
+from discrepancy.methods.distillation.responses import Padded, chosen_log_probs, padded_prompts, response_logits, used_tokens
 from discrepancy.methods.distillation.token_divergence import ADMITS, token_values
 
 _KL = KL()
@@ -94,6 +94,7 @@ def exposure_bias(
                 max_new_tokens=max_new_tokens,
                 eos_token_id=eos_token_id,
                 pad_token_id=pad_token_id,
+                processors=used_tokens(vocabulary),
                 generator=source,
             )
             answers, mask = drawn.responses, drawn.mask[:, drawn.prompt_length :]
@@ -138,8 +139,8 @@ def _compared(
         teacher.train(modes[1])
     found = (
         token_values(mine, theirs, mask, divergence, vocabulary=vocabulary),
-        -chosen_log_probs(theirs, answers),
-        -chosen_log_probs(mine, answers),
+        -chosen_log_probs(theirs[..., :vocabulary], answers),
+        -chosen_log_probs(mine[..., :vocabulary], answers),
         mask,
     )
     missing = width - answers.shape[1]

@@ -30,7 +30,14 @@ from discrepancy.methods.distillation.prefix_gradient import (
     accumulated_divergence_loss,
     outcome_loss,
 )
-from discrepancy.methods.distillation.responses import Padded, chosen_log_probs, padded_prompts, padded_responses, response_logits
+from discrepancy.methods.distillation.responses import (
+    Padded,
+    chosen_log_probs,
+    padded_prompts,
+    padded_responses,
+    response_logits,
+    used_tokens,
+)
 from discrepancy.methods.distillation.teacher_cache import TeacherCache
 from discrepancy.methods.distillation.token_divergence import ADMITS, Aggregation, matched_vocabularies, token_values
 
@@ -172,6 +179,7 @@ class OnPolicyDistillation:
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self.eos_token_id,
                 pad_token_id=self.pad_token_id,
+                processors=used_tokens(self.vocabulary),
                 generator=source,
             )
         answers = drawn.responses
@@ -180,15 +188,19 @@ class OnPolicyDistillation:
         student_logits = response_logits(student, prompts, answers)
         if isinstance(level, Outcome):
             rewards = torch.as_tensor(level.reward(answers, mask))
-            log_s = chosen_log_probs(student_logits, answers)
+            log_s = chosen_log_probs(student_logits[..., : self.vocabulary], answers)
             return outcome_loss(rewards, log_s, mask, gamma=level.gamma, position_baseline=level.position_baseline), length
         assert teacher is not None
         teacher_logits = self._teacher_logits(teacher, data.for_teacher.rows(rows), answers)
         values = self._values(student_logits, teacher_logits, mask)
         if isinstance(level, TokenLevel):
             return self.aggregation(values, mask), length
-        log_s = chosen_log_probs(student_logits, answers)
-        behaviour = None if mixed is None else chosen_log_probs(mixed.mixed(teacher_logits, student_logits.detach()), answers)
+        log_s = chosen_log_probs(student_logits[..., : self.vocabulary], answers)
+        behaviour = (
+            None
+            if mixed is None
+            else chosen_log_probs(mixed.mixed(teacher_logits, student_logits.detach())[..., : self.vocabulary], answers)
+        )
         return accumulated_divergence_loss(values, log_s, mask, level, behaviour_log_probs=behaviour), length
 
     def _given(
@@ -219,6 +231,7 @@ class OnPolicyDistillation:
                 max_new_tokens=self.max_new_tokens,
                 eos_token_id=self.eos_token_id,
                 pad_token_id=self.pad_token_id,
+                processors=used_tokens(self.vocabulary),
                 generator=source,
             )
             answers, mask = drawn.responses, drawn.mask[:, drawn.prompt_length :]

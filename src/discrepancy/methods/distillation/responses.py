@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,10 +79,21 @@ def response_logits(model: nn.Module, prompts: Padded, responses: Tensor) -> Ten
     return logits_of(model, ids, attention)[:, prompts.ids.shape[1] - 1 : -1]
 
 
+def used_tokens(vocabulary: int | None) -> tuple[Callable[[Tensor, Tensor], Tensor], ...]:
+    """The processor of `generate` that never draws a token that only pads the vocabulary; none where all are in use."""
+    if vocabulary is None:
+        return ()
+
+    def only_used(_: Tensor, scores: Tensor) -> Tensor:
+        return scores[:, :vocabulary]
+
+    return (only_used,)
+
+
 def chosen_log_probs(logits: Tensor, answers: Tensor) -> Tensor:
     """log p of the tokens drawn, (B, R), in float32 at least."""
     scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return scores.gather(-1, answers.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(scores, -1)
 
 
-__all__ = ["Padded", "chosen_log_probs", "padded_prompts", "padded_responses", "response_logits"]
+__all__ = ["Padded", "chosen_log_probs", "padded_prompts", "padded_responses", "response_logits", "used_tokens"]
