@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,6 +18,12 @@ from discrepancy.directions import Uniform
 from discrepancy.dynamics import PreconditionedScore, VarianceExploding
 from discrepancy.kernels import Gaussian
 from discrepancy.learning import Training
+from discrepancy.methods.audit.drift import score_test
+from discrepancy.methods.audit.records import AuditRecords
+from discrepancy.methods.decoding.candidates import PlausibleSet
+from discrepancy.methods.decoding.diver_decoding import Diver, diver_decoding
+from discrepancy.methods.decoding.embedding_score import DiscrepancyScore
+from discrepancy.methods.decoding.spans import FixedSpan
 from discrepancy.methods.diagnostics.hadamard_rotations import hadamard_rotations
 from discrepancy.methods.geometry.amortized_vdsw import Reconstruction
 from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh
@@ -155,6 +162,37 @@ def spread_configurations(D: Discrepancy) -> tuple[float, float]:
     return tuple(float(table[list(c)].amin(0).max()) for c in (range(4), chosen))  # type: ignore[return-value]
 
 
+def span_verification(D: Discrepancy) -> tuple[float, float]:
+    """How far, token by token, an output is from its input: decoded without, and with the distance as what verifies spans."""
+    points = torch.randn(12, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    class Flat(torch.nn.Module):
+        def forward(self, input_ids: Tensor) -> Tensor:
+            return -1e-3 * torch.arange(12.0).expand(*input_ids.shape, 12)
+
+    x, verifier = torch.tensor([3, 7, 9, 11]), DiscrepancyScore(D, lambda ids: points[ids])
+    values = []
+    for weight in (0.0, 10.0):
+        settings = Diver(PlausibleSet(0.5), FixedSpan(1), pmi_weight=weight)
+        made = diver_decoding(Flat(), x, verifier=verifier, settings=settings, max_new_tokens=4)
+        values.append(_distance(D, points[x], points[made.tokens]))
+    return values[0], values[1]
+
+
+def judged_scores(D: Discrepancy) -> tuple[float, float]:
+    """The two-sample statistic of a tuned model's scores against the base's, and of another run of the base."""
+    rng = np.random.default_rng(6)
+    scores = np.clip(rng.normal([[70.0, 80.0]], 12, (90, 2)), 0, 100)
+    scores[30:60] = np.clip(scores[30:60] - 25, 0, 100)
+    model = ["base"] * 30 + ["tuned"] * 30 + ["again"] * 30
+    records = AuditRecords.from_columns(model, ["q"] * 90, ["natural"] * 90, *scores.T)
+    values = [
+        score_test(records, "base", name, D, permutations=1, generator=torch.Generator().manual_seed(1))
+        for name in ("tuned", "again")
+    ]
+    return values[0].statistic, values[1].statistic
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "diffeomorphic-mesh": mesh_fit,
     "functional-maps-ot": shape_matching,
@@ -167,6 +205,8 @@ CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "hadamard-rotations": rotations_of_an_axis,
     "frechet-mean": frechet_mean_of_clouds,
     "gp-saddle-pruning": spread_configurations,
+    "diver-decoding": span_verification,
+    "emergent-misalignment": judged_scores,
 }
 
 

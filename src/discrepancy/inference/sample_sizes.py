@@ -90,7 +90,7 @@ def required_samples(
 ) -> SampleSize:
     """The number of trials in each of two equal arms with which a two-sided test finds p against q with probability `power`.
 
-    `ArcsineTest()` (default) by its formula n = ((z_level + z_power) / (2 asin sqrt p - 2 asin sqrt q))^2, other tests by
+    `ArcsineTest()` (default) by its formula n = 2 ((z_level + z_power) / (2 asin sqrt p - 2 asin sqrt q))^2, other tests by
     bisection on their exact power (which rises in small steps and dips: the answer is a crossing, not always the first).
     Independent trials: with cells of correlated answers more are needed. Raises ValueError for p = q or shares outside [0, 1].
     """
@@ -104,7 +104,7 @@ def required_samples(
     test = ArcsineTest() if test is None else test
     gap = 2 * abs(math.asin(math.sqrt(p)) - math.asin(math.sqrt(q)))
     z_power = math.copysign(normal_quantile(abs(2 * power - 1)), power - 0.5) if power != 0.5 else 0.0
-    start = max(1, math.ceil(((normal_quantile(1 - level) + z_power) / gap) ** 2))
+    start = max(1, math.ceil(2 * ((normal_quantile(1 - level) + z_power) / gap) ** 2))
     if isinstance(test, ArcsineTest):
         return SampleSize(start, test.power(start, p, q, level=level), repr(test))
     low, high = 0, start

@@ -91,7 +91,7 @@ def test_model_judge_expects_a_number() -> None:
     found = judge("q", "a{x}")
     assert found.alignment == pytest.approx(50.0)  # (9 + 0) / 2 on 0 .. 9
     assert found.coherence is None  # a mass of 0.25 is too little
-    with pytest.raises(ValueError, match="must have .answer"):
+    with pytest.raises(ValueError, match="must have"):
         ExpectedScoreJudge(_Table(laws), tokenizer.encode, "{question}:", "{answer}")
     with pytest.raises(ValueError, match="fewer than two"):
         ExpectedScoreJudge(_Table(laws), tokenizer.encode, "{answer}", "{answer}", numbers=range(10, 100))

@@ -30,8 +30,8 @@ class Comparison(Result):
 
     `odds_ratio` is Cochran-Mantel-Haenszel's within strata: its interval and `p_value` (exact conditional) are the answer to
     "same question, same model, other format". `permutation` exchanges answers inside strata, `cells` flips whole strata (valid
-    whatever the answers of one cell have in common), `cell_difference` is the mean difference over strata with
-    a bootstrap of whole strata. `difference`, `ratio` and `fisher` pool the strata: right only where both arms have the same mix of them.
+    whatever the answers of one cell have in common), `cell_difference` is the mean difference over strata with a bootstrap of
+    whole strata. `difference`, `ratio` and `fisher` pool the strata: right only where both arms have the same mix of them.
     """
 
     factor: str

@@ -66,9 +66,10 @@ def next_token_drift(
 def drift_test(
     drift: Drift, reference: Drift, *, permutations: int = 9999, generator: torch.Generator | None = None
 ) -> TestResult:
-    """Is a drift larger than that of a reference on the same texts? A model differs from its base for many reasons: what
-    counts is whether the tuned one moved further than one that only saw another seed. One-sided sign flips of the texts' differences.
+    """Is a drift larger than that of a reference on the same texts?
 
+    A model differs from its base for many reasons: what counts is whether the tuned one moved further than one that only saw
+    another seed. One-sided sign flips of the texts' differences.
     Raises ValueError for drifts of different texts' number, or different divergences.
     """
     if drift.per_text.shape != reference.per_text.shape:
