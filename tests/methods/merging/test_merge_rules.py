@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from discrepancy.methods.merging import (
     DARE,
+    GCWM,
     TIES,
     WUDI,
     Averaging,
@@ -106,6 +107,20 @@ def test_slerp_spans_parameters_and_keeps_length():
         Slerp().merge(vectors(torch.zeros(2), torch.tensor([0.0, 2.0]))).update["w"], torch.tensor([0.0, 1.0])
     )
     assert torch.equal(Slerp().merge(vectors(torch.zeros(2))).update["w"], torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "rule", [Averaging(), TIES(1.0), DARE(0.0), Slerp(), WUDI(), GCWM(rank=1)], ids=lambda r: type(r).__name__
+)
+def test_scalars_and_empty_parameters_pass_through(rule):
+    base = {"scale": torch.tensor(1.0), "none": torch.zeros(0, 3), "w": torch.eye(3)}
+    expert = {"scale": torch.tensor(3.0), "none": torch.zeros(0, 3), "w": 2 * torch.eye(3)}
+    made = TaskVectors(base, [expert, expert])
+    state = rule.merge(made).state_dict()
+    assert float(state["scale"]) == pytest.approx(3.0)
+    assert state["none"].shape == (0, 3)
+    assert torch.isfinite(state["w"]).all()
+    assert made.norms().tolist() == pytest.approx([math.sqrt(7)] * 2)
 
 
 def _loss(D, updates, weights):

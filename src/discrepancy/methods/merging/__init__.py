@@ -6,6 +6,7 @@ from discrepancy.methods.merging.checkpoints import adapted
 from discrepancy.methods.merging.coefficients import Descent, Layer, LearnedMerge, Level, Task
 from discrepancy.methods.merging.continual_merger import ContinualMerger, ContinualStep, History, StateAndCurrent
 from discrepancy.methods.merging.divmerge import DivMerge, average_normalized_performance, divergence_matrix, task_divergences
+from discrepancy.methods.merging.encoder_decoder import GreedyDecoding
 from discrepancy.methods.merging.gcwm import GCWM, Gate, GatedLayer, GatedMerge
 from discrepancy.methods.merging.geometry_conflict import ConflictReport, Energy, GeometryConflict, LayerConflict, MergeWarning
 from discrepancy.methods.merging.merge import Merge, MergedModel
@@ -34,6 +35,7 @@ __all__ = [
     "GatedLayer",
     "GatedMerge",
     "GeometryConflict",
+    "GreedyDecoding",
     "GreedyGeneration",
     "History",
     "Layer",

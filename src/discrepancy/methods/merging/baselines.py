@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrepancy._validate import generator_or_default, positive
 from discrepancy.methods.merging.merge import Merge
-from discrepancy.methods.merging.task_vectors import TaskVectors
+from discrepancy.methods.merging.task_vectors import TaskVectors, as_rows
 from discrepancy.metric_spaces.sphere import SphereSpace
 
 
@@ -130,13 +130,14 @@ class Slerp(Merge):
     references: ClassVar[tuple[str, ...]] = ("shoemake-1985", "goddard-2024")
 
     def _updates(self, vectors: TaskVectors, weights: Tensor, generator: torch.Generator | None) -> dict[str, Tensor]:
-        products = torch.stack([u.double().flatten(1) @ u.double().flatten(1).mT for u in vectors.updates.values()]).sum(0)
+        flat = [as_rows(u).double() for u in vectors.updates.values()]
+        products = torch.stack([rows @ rows.mT for rows in flat]).sum(0)
         shares = _spherical_shares(products, weights.double())
         return {k: torch.tensordot(shares.to(u), u, 1) for k, u in vectors.updates.items()}
 
     def combine(self, updates: Tensor, weights: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """The mean of the directions of one parameter's updates."""
-        flat = updates.double().flatten(1)
+        flat = as_rows(updates).double()
         return torch.tensordot(_spherical_shares(flat @ flat.mT, weights.double()).to(updates), updates, 1)
 
 

@@ -127,9 +127,9 @@ class GCWM(Merge):
     def merge(self, vectors: TaskVectors, weights: Any = None, *, generator: torch.Generator | None = None) -> GatedMerge:
         """Merge, and report the gate layer by layer."""
         share = task_weights(vectors, weights)
-        warn_far(vectors)
+        warn_far(vectors, stacklevel=4)  # no_grad's wrapper is a frame too
         names = target_layers(vectors, self.layers, self.kernels)
-        warn_clipped(vectors, names, self.rank, self.kernels)
+        warn_clipped(vectors, names, self.rank, self.kernels, stacklevel=4)
         update = self.base_merge._updates(vectors, share, generator)
         gated = []
         for name in names:
@@ -189,7 +189,7 @@ def _warn_exploded(rows: list[GatedLayer]) -> None:
             f"layer(s), most in {worst.layer!r} ({worst.geometric_norm:.3g} against {worst.sum_norm:.3g}): "
             "raise ridge, or take fewer steps",
             MergeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

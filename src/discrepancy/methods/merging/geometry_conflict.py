@@ -214,7 +214,7 @@ def check_options(rank: Any, ridge: float, metric: Any) -> None:
         raise ValueError(f"{metric!r} is defined for definite matrices only: ridge must be positive, got 0")
 
 
-def warn_far(vectors: TaskVectors) -> None:
+def warn_far(vectors: TaskVectors, *, stacklevel: int = 3) -> None:
     """Warn where an expert moved farther than the base is long: it may come from another base. A base of zeros is meant."""
     norms, base = vectors.norms(), vectors.base_norm()
     far = [i for i in range(len(vectors)) if float(norms[i]) > base > 0]
@@ -223,11 +223,11 @@ def warn_far(vectors: TaskVectors) -> None:
             f"expert(s) {far} moved by {float(norms[far[0]]):.3g}, farther than the base is long ({base:.3g}): "
             "are they fine-tunings of this base?",
             MergeWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 
-def warn_clipped(vectors: TaskVectors, names: tuple[str, ...], rank: int | Energy, kernels: bool) -> None:
+def warn_clipped(vectors: TaskVectors, names: tuple[str, ...], rank: int | Energy, kernels: bool, *, stacklevel: int = 3) -> None:
     """Warn where the rank exceeds what a layer has."""
     if isinstance(rank, Energy):
         return

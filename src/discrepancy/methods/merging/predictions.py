@@ -81,7 +81,7 @@ def binned(logits: Tensor, support: Tensor) -> Tensor:
     return torch.cat([log_p.gather(-1, support), rest], -1)
 
 
-def _kept(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
+def kept_logits(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
     """What is cached of an expert's logits: their log-probabilities, on the `top_k` most probable classes where that is fewer."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if top_k is None or top_k >= logits.shape[-1] - 1:
@@ -115,7 +115,7 @@ class Direct(Source):
 
     def predict(self, expert: BoundModel, inputs: Inputs) -> Predictions:
         """One forward pass."""
-        logits, support = _kept(run(expert, inputs), self.top_k)
+        logits, support = kept_logits(run(expert, inputs), self.top_k)
         mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
         return Predictions(inputs, logits, support, None if mask is None or logits.ndim != 3 else mask.bool())
 
@@ -173,7 +173,7 @@ class GreedyGeneration(Source):
             positions = (made.attention_mask.long().cumsum(-1) - 1).clamp_min(0)
             text = {"input_ids": made.sequences, "attention_mask": made.attention_mask.long(), "position_ids": positions}
         kept = Predictions(text, mask=mask, first=made.prompt_length - 1).rows((~empty).nonzero()[:, 0])
-        logits, support = _kept(kept.outputs(expert), self.top_k)
+        logits, support = kept_logits(kept.outputs(expert), self.top_k)
         return replace(kept, logits=logits, support=support)
 
 
@@ -193,10 +193,15 @@ def input_batches(inputs: Any, name: str) -> list[Inputs]:
         if len({len(t) for t in tensors}) > 1:
             raise ValueError(f"{name} has a batch whose tensors differ in length: {[len(t) for t in tensors]}")
         if len(tensors[0]):
-            checked.append(batch if isinstance(batch, Tensor) else dict(batch))
+            checked.append(_wide(batch) if isinstance(batch, Tensor) else {k: _wide(v) for k, v in batch.items()})
     if not checked:
         raise ValueError(f"{name} has no inputs")
     return checked
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Half precision becomes single, in which the task vectors' parameters are held."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def expert_predictions(vectors: TaskVectors, inputs: Any, source: Source) -> list[list[Predictions]]:
@@ -235,6 +240,7 @@ __all__ = [
     "binned",
     "expert_predictions",
     "input_batches",
+    "kept_logits",
     "run",
     "task_inputs",
 ]

@@ -114,7 +114,7 @@ class TaskVectors:
 
     def norms(self) -> Tensor:
         """The Euclidean norm of each expert's whole update, (n,)."""
-        return torch.stack([u.double().flatten(1).square().sum(1) for u in self.updates.values()]).sum(0).sqrt()
+        return torch.stack([as_rows(u).double().square().sum(1) for u in self.updates.values()]).sum(0).sqrt()
 
     def base_norm(self) -> float:
         """The Euclidean norm of the base's parameters."""
@@ -196,6 +196,11 @@ class TaskVectors:
         return write_safetensors({k: v for k, v in state.items() if k not in self._checkpoint.aliases}, path)
 
 
+def as_rows(updates: Tensor) -> Tensor:
+    """Stacked updates (n, *shape) as rows (n, numbers), scalars and empty tensors too."""
+    return updates.reshape(len(updates), updates[0].numel())
+
+
 def _wide(tensor: Tensor, *, copy: bool = False) -> Tensor:
     return tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=copy)
 
@@ -207,4 +212,4 @@ def _fits(value: Tensor, wanted: Tensor, name: str, key: str) -> None:
         raise ValueError(f"{name}: {key!r} is on {value.device} and the base on {wanted.device}: move one of them")
 
 
-__all__ = ["BoundModel", "Parameters", "TaskVectors"]
+__all__ = ["BoundModel", "Parameters", "TaskVectors", "as_rows"]
