@@ -27,7 +27,8 @@ from discrepancy.networks import SpectralLinear
 from discrepancy.transport import InexactProximal
 
 _FORM = NoiseContrastive()
-_LOCAL = InexactProximal(0.5, Cosine(), tolerance=0.05)
+# Steps relative to the mean cost: embeddings that agree would make an absolute one as long as it is vain.
+_LOCAL = InexactProximal(cost=Cosine(), tolerance=0.05)
 
 
 class LipschitzHead(nn.Module):
