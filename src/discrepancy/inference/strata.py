@@ -84,6 +84,8 @@ class CommonOddsRatio(Result):
     strata: int
     note: str | None = None
 
+    references = ("mantel-haenszel-1959", "robins-1986")
+
 
 def cochran_mantel_haenszel(
     events_a: ArrayLike,

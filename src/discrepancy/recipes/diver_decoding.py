@@ -33,7 +33,7 @@ _KEYWORDS = (
 def _channel(setting: Setting) -> Row:
     """Token accuracy on planted channels, by what the verifier knows."""
     row: Row = {}
-    count = 15 if setting.quick else 40
+    count = 15 if setting.quick else 25
     for b in _SHARPNESS:
         channel = NoisyChannel(setting.seed, sharpness=b)
         x, y = channel.sentences(count)

@@ -400,6 +400,16 @@ def test_an_empty_lame_prompt_is_the_beginning_token(model) -> None:
     torch.testing.assert_close(found, named)
 
 
+def test_tokens_that_an_earlier_rule_forbade_stay_forbidden(model) -> None:
+    scores = torch.randn(2, 20, generator=_generator()).masked_fill(torch.arange(20) > 4, -math.inf)
+    for mode in (Contrast(2.0), Subtract(0.9)):
+        for gate in (Always(), NormalisedEntropy(0.1), DivergenceGate(KL(), 100.0), DivergenceGate(JensenShannon(), 1.0)):
+            found = ContrastiveProcessor(model, _LAME, _LAME_MASK, mode=mode, gate=gate)(_ids(2, 4), scores.bfloat16())
+            assert (found[:, 5:] == -math.inf).all()
+            assert not torch.isnan(found).any()
+            torch.testing.assert_close(torch.softmax(found.float(), -1).sum(-1), torch.ones(2))
+
+
 def test_a_callable_gate_sees_both_laws(model) -> None:
     seen = []
 

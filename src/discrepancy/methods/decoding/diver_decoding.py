@@ -129,7 +129,9 @@ def diver_decoding(
     x = prompt_ids if x_ids is None else x_ids
     for name, ids in (("prompt_ids", prompt_ids), ("x_ids", x)):
         if ids.ndim != 1 or len(ids) == 0:
-            raise ValueError(f"{name} must be token indices (n,) with at least one token, got shape {tuple(ids.shape)}")
+            raise ValueError(
+                f"{name} must be token indices (n,) with at least one token, got shape {tuple(ids.shape)}: loop over a batch"
+            )
     _require_one_vocabulary(model, verifier)
     scores, verifier_cost = verifier.begin(x) if isinstance(verifier, Verifier) else (_bound(verifier, x), Cost())
     generator = generator_or_default(generator, prompt_ids.device)
