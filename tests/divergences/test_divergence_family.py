@@ -242,7 +242,7 @@ def test_alpha_beta_has_old_friends():
 
 @pytest.mark.parametrize(
     "D",
-    [AlphaBeta(1, 1), AlphaBeta(1, 2), AlphaBeta(2.5, 1), AlphaBeta(1, 1.5), CauchySchwarz(), Hoelder(1.5, 3), Bregman()],
+    [AlphaBeta(1, 1), AlphaBeta(1, 2), AlphaBeta(2.5, 1), AlphaBeta(1, 3), CauchySchwarz(), Hoelder(1.5, 3), Bregman()],
     ids=repr,
 )
 def test_slopes_at_the_edge_of_the_support_are_kept(D):

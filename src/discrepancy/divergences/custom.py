@@ -15,6 +15,7 @@ from discrepancy.divergences.tail import tail
 _NEAR = (
     1e-3  # |t - 1| below which f(t) - f(1) - f'(1)(t - 1) is summed from its derivatives: direct subtraction has lost 10 digits
 )
+_FARTHEST = 690.0  # |log t| beyond which t or 1/t is about to overflow in float64
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,15 @@ class CustomDivergence(FDivergence):
         values = self._raw(grid).detach()
         if values.shape != grid.shape:
             raise ValueError(f"f must be elementwise: {tuple(grid.shape)} in gave {tuple(values.shape)} out")
-        if not bool(torch.isfinite(values).all()):
-            at = float(grid[~torch.isfinite(values)][0])
-            raise ValueError(f"f must be finite on (0, inf), got a non-finite value at t = {at:.4g}")
+        # A steep f overflows towards an end, which is no fault of it: exp(t) does from t = 710 on.
+        inside = torch.isfinite(values).nonzero().squeeze(-1)
+        first, last = int(inside[0]), int(inside[-1])
+        bad = ~torch.isfinite(values)
+        bad[:first] = values[:first] != torch.inf
+        bad[last + 1 :] = values[last + 1 :] != torch.inf
+        if bool(bad.any()):
+            raise ValueError(f"f must be finite on (0, inf), got a non-finite value at t = {float(grid[bad][0]):.4g}")
+        grid, values = grid[first : last + 1], values[first : last + 1]
         slopes = values.diff() / grid.diff()
         # Rounding of f over the step is what a secant slope cannot resolve.
         noise = 8 * torch.finfo(torch.float64).eps * values.abs().maximum(torch.ones_like(values))[1:] / grid.diff()
@@ -90,7 +97,9 @@ class CustomDivergence(FDivergence):
         if self.smooth:
             d = torch.tensor([-_NEAR, _NEAR], dtype=torch.float64)
             direct, series = self._direct(d, 1 + d), self._series(d)
-            tolerance = 1e-3 * float(direct.abs().max()) + 1e-12
+            # Less what rounding leaves of a difference of large numbers.
+            rounding = 8 * torch.finfo(torch.float64).eps * (abs(self._taylor[0]) + abs(self._taylor[1]))
+            tolerance = 1e-3 * float(direct.abs().max()) + 1e-12 + rounding
             if bool(((direct - series).abs() > tolerance).any()):
                 raise ValueError("f is not smooth at t = 1: pass smooth=False")
 
@@ -121,6 +130,13 @@ class CustomDivergence(FDivergence):
         _, _, c2, c3, c4 = self._taylor
         return d * d * (c2 / 2 + d * (c3 / 6 + d * c4 / 24))
 
+    def _lost(self, u: Tensor, formula: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Where t or 1/t is no float, or a formula in t and t - 1 overflows."""
+        u = u.detach()
+        far = u.abs() > _FARTHEST
+        v = torch.where(far, torch.zeros_like(u), u)
+        return far | ~torch.isfinite(formula(torch.exp(v), torch.expm1(v)).detach())
+
     def _split(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         d = torch.expm1(u)
         near = (d.abs() < _NEAR) & torch.tensor(self.smooth, device=u.device)
@@ -128,10 +144,9 @@ class CustomDivergence(FDivergence):
 
     def _perspective(self, log_p: Tensor, log_q: Tensor, log_t: Tensor) -> Tensor:
         u = log_t.double()
-        t, d, near = self._split(u)
         # A formula such as (t - 1)^2 / (t + 1) overflows where its value would not: there, the limits take over.
-        lost = ~torch.isfinite(self._raw(t).detach())
-        t, d = torch.where(lost, torch.ones_like(t), t), torch.where(lost, torch.zeros_like(d), d)
+        lost = self._lost(u, lambda t, d: self._direct(d, t))
+        t, d, near = self._split(torch.where(lost, torch.zeros_like(u), u))
         value = torch.where(near, self._series(torch.where(near, d, torch.zeros_like(d))), self._direct(d, t)).clamp(min=0)
         value = torch.exp(log_q.double()) * value
         for side, log_mass, price in ((u > 0, log_p, self.slope_at_infinity), (u < 0, log_q, self.at_zero)):
@@ -140,16 +155,14 @@ class CustomDivergence(FDivergence):
         return value.to(log_t.dtype)
 
     def _derivative(self, u: Tensor) -> Tensor:
-        t, d, near = self._split(u.double())
+        lost = self._lost(u.double(), lambda t, _: self._raw_derivative(t))
+        t, d, near = self._split(torch.where(lost, torch.zeros_like(u), u).double())
         _, slope1, c2, c3, c4 = self._taylor
         d = torch.where(near, d, torch.zeros_like(d))
         close = d * (c2 + d * (c3 / 2 + d * c4 / 6))
-        far = self._raw_derivative(t) - slope1
-        lost = ~torch.isfinite(far.detach())
-        if bool(lost.any()):
-            limit = torch.where(u > 0, torch.full_like(far, self.slope_at_infinity), torch.full_like(far, self.slope_at_zero))
-            far = torch.where(lost, limit, self._raw_derivative(torch.where(lost, torch.ones_like(t), t)) - slope1)
-        return torch.where(near, close, far).to(u.dtype)
+        value = torch.where(near, close, self._raw_derivative(t) - slope1)
+        limit = torch.where(u > 0, torch.full_like(value, self.slope_at_infinity), torch.full_like(value, self.slope_at_zero))
+        return torch.where(lost, limit, value).to(u.dtype)
 
     def _curvature(self, u: Tensor) -> Tensor:
         value, beyond = self._computed_curvature(u), tail(self)
@@ -161,7 +174,7 @@ class CustomDivergence(FDivergence):
 
     @torch.enable_grad()
     def _computed_curvature(self, u: Tensor) -> Tensor:
-        t = torch.exp(u.double())
+        t = torch.exp(u.double().clamp(-_FARTHEST, _FARTHEST))
         t = t if t.requires_grad else t.requires_grad_()
         (second,) = torch.autograd.grad(self._raw_derivative(t).sum(), t, create_graph=u.requires_grad, materialize_grads=True)
         return second.to(u.dtype)
