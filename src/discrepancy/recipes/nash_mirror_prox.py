@@ -256,9 +256,10 @@ def draw(rows: list[Row], file: Path) -> None:
 
 
 def _reached(divergence: Any, seed: int) -> float:
-    """Decimal logarithm of the exploitability after ten rounds."""
+    """Decimal logarithm of the exploitability after ten rounds; the leash is scaled to f''(1) = 1."""
     preferences, reference = _game(10, seed)
-    found = _limited(nash_mirror_prox, preferences, reference, beta=0.2, divergence=divergence, iterations=10, tolerance=1e-15)
+    leash = (1 / float(divergence.curvature(torch.ones((), dtype=torch.float64)))) * divergence
+    found = _limited(nash_mirror_prox, preferences, reference, beta=0.2, divergence=leash, iterations=10, tolerance=1e-15)
     return math.log10(max(found.exploitability, 1e-16))
 
 

@@ -10,6 +10,7 @@ s is the dual vector log pi / ref, w(mu) = P mu the chances to win against mu:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -48,7 +49,7 @@ EXTRAGRADIENT = Iteration("extragradient", _extragradient)
 BEST_RESPONSE = Iteration("best_response", _respond)
 
 
-def _solver(rule: Iteration, summary: str) -> Any:
+def _solver(rule: Iteration, summary: str) -> Callable[..., NashResult]:
     def solve(
         preferences: Any,
         reference: Any = None,
