@@ -39,7 +39,7 @@ class PlantedNoise(_TabularLanguageModel):
         self.vocabulary, self.length = vocabulary, length
         self.programs = torch.randint(vocabulary, (tasks, length), generator=generator)
         self.hard = torch.rand(tasks, length, generator=generator) >= 0.6
-        self.rates = torch.where(self.hard, 0.65, 0.05).double()
+        self.rates = 0.05 + 0.6 * self.hard.double()
         self.bias = _dirichlet(0.1, vocabulary + 1, vocabulary, seed)
         self.other = (torch.arange(vocabulary + 1) + 1 + torch.randint(vocabulary - 1, (1,), generator=generator)) % (
             vocabulary + 1
@@ -91,7 +91,7 @@ class NoisyChannel(_TabularLanguageModel):
         self.translation = torch.randperm(vocabulary, generator=generator)
         self.inverse = torch.argsort(self.translation)
         order = torch.randperm(length, generator=generator)
-        self.rates = torch.where(order < length // 2, 0.1, 0.75).double()
+        self.rates = torch.tensor([0.1, 0.75], dtype=torch.float64)[(order >= length // 2).long()]
         self.prior = 0.9 * _dirichlet(0.05, vocabulary + 1, vocabulary, seed) + 0.1 / vocabulary
         self.generator = generator
 
