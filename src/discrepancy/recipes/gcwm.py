@@ -226,10 +226,12 @@ def judge(rows: list[Row], quick: bool) -> list[Check]:
         lost = column(f"separate lost {branch}")
         out.append(check(f"orthogonal inputs: accuracy lost by the {branch} branch", lost, "<= 0.02", max(lost) <= 0.02))
     for problem in [p for p in ("full 2", "full 4", "low-rank 2", "low-rank 4") if f"{p} GCWM" in rows[0]]:
+        kind, tasks = problem.split()
         for other in ("WUDI", "average"):
             better = gain(problem, other)
-            kind, tasks = problem.split()
             out.append(check(f"digits, {kind}, {tasks} tasks: ANP of GCWM over {other}", better, "> 0", mean(better) > 0))
+        elected = [r[f"{problem} GCWM of TIES"] - r[f"{problem} TIES"] for r in rows]
+        out.append(check(f"digits, {kind}, {tasks} tasks: ANP of GCWM of TIES over TIES", elected, "> 0", mean(elected) > 0))
     rank = column("rank correlation conflict")
     out.append(check("rank correlation of conflict and forgetting over pairs", rank, "> 0", mean(rank) > 0))
     kept = [r["continual 0.3 GCWM step 4"] - r["continual 0.3 WUDI step 4"] for r in rows]
@@ -262,8 +264,8 @@ def draw(rows: list[Row], file: Path) -> None:
         for place, p in zip(places, problems, strict=True):
             left.plot([place] * len(rows), [r[f"{p} {name}"] for r in rows], "k.", ms=3)
     left.set_xticks(range(len(problems)), [f"{p.replace(' ', ', ')} tasks" for p in problems])
-    left.set(ylabel="mean accuracy over the expert's", ylim=(0, 1), title="digits: weights changed, tasks")
-    left.legend(frameon=False, fontsize=8, ncols=2)
+    left.set(ylabel="mean accuracy over the expert's", ylim=(0, 1), title="digits")
+    left.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.08))
     styles = {0.1: ":", 0.3: "--", 1.0: "-"}
     for rate in [r for r in _RATES if f"continual {r:g} GCWM step 1" in rows[0]]:
         for name, colour in (("average", "#6b7280"), ("WUDI", "#f59e0b"), ("GCWM", "#2563eb")):
