@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,9 @@ def _adapter() -> Row:
     encoded = [tokenizer(text)["input_ids"] for text in texts]
     longest = max(map(len, encoded))
     prompts = torch.tensor([[end] * (longest - len(ids)) + ids for ids in encoded])
-    adapted = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], lora_dropout=0.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between the two packages
+        adapted = get_peft_model(base, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], lora_dropout=0.0))
     policy = CausalResponses(adapted, max_new_tokens=14, eos_token_id=end, pad_token_id=end)
     answers = policy.sample(prompts, 4, generator=generator)
     lengths = torch.tensor(

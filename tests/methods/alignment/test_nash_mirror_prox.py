@@ -148,6 +148,27 @@ def test_other_leashes_converge_to_their_own_equilibria(divergence):
     assert float((other - found.policy).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("divergence", [ReverseKL(), KL(), JensenShannon()], ids=repr)
+def test_the_certified_rate_in_the_leashs_own_divergence(divergence):
+    """B(pi*, pi_k) falls by 1 + eta a round where no step had to be shortened."""
+    P, ref = _game(4, 12)
+    game = preference_game(P, ref, beta=0.3, divergence=divergence)
+    eta = game.longest_step()
+    solved = nash_mirror_prox(P, ref, beta=0.3, divergence=divergence, iterations=100, tolerance=1e-13, record=True)
+    assert solved.queries == 2 * solved.iterations
+    distance = [game.bregman(solved.policy, p, game.dual(p)) for p in solved.path[:30]]
+    assert distance[0] > 1e-3
+    for k in range(len(distance) - 1):
+        assert distance[k + 1] <= distance[k] / (1 + eta) + 1e-12
+
+
+def test_steps_are_shortened_where_the_certificate_fails():
+    P, ref = _game(6, 13)
+    found = nash_mirror_prox(P, ref, beta=0.05, divergence=JensenShannon(), eta=0.5, iterations=60, tolerance=1e-3)
+    assert found.outcome.ok
+    assert found.queries > 2 * found.iterations
+
+
 def test_a_multiple_of_kl_is_a_multiple_of_beta():
     P, ref = _game(5, 8)
     double = nash_mirror_prox(P, ref, beta=0.1, divergence=2 * ReverseKL(), tolerance=1e-12)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from discrepancy.divergences import (
@@ -68,6 +70,20 @@ def test_a_users_generator_and_the_scale_of_beta():
     torch.testing.assert_close(
         regularised_optimum(REFERENCE, REWARDS, 3 * KL(), beta=0.5), regularised_optimum(REFERENCE, REWARDS, KL(), beta=1.5)
     )
+
+
+@given(seed=st.integers(0, 10_000), beta=st.floats(0.05, 5.0), choice=st.sampled_from([0, 1, 2, 3]))
+@settings(max_examples=40, deadline=None)
+def test_stationarity(seed, beta, choice):
+    """r - beta g'(pi / ref) is one number over all answers."""
+    divergence = [ReverseKL(), KL(), 2 * JensenShannon(), Jeffreys()][choice]
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.softmax(2 * torch.randn(6, dtype=torch.float64, generator=generator), -1)
+    rewards = torch.randn(6, dtype=torch.float64, generator=generator)
+    law = regularised_optimum(reference, rewards, divergence, beta=beta)
+    assert float(law.sum()) == pytest.approx(1, abs=1e-12)
+    multiplier = rewards - beta * divergence.reversed().derivative(law / reference)
+    assert float(multiplier.max() - multiplier.min()) < 1e-6
 
 
 def test_limits_of_beta():

@@ -8,7 +8,16 @@ import torch
 from discrepancy.divergences import KL, Alpha, JensenShannon, ReverseKL
 from discrepancy.language_models import logits_of, tiny_gpt2
 from discrepancy.learning import Training
-from discrepancy.methods.alignment import FDPO, CategoricalPolicy, CausalResponses, PreferencePairs, ResponsePolicy
+from discrepancy.methods.alignment import (
+    FDPO,
+    GRPO,
+    CategoricalPolicy,
+    CausalResponses,
+    DivergencePenalty,
+    NashMirrorProx,
+    PreferencePairs,
+    ResponsePolicy,
+)
 from discrepancy.methods.alignment.response_policy import (
     as_of,
     response_log_probs,
@@ -170,3 +179,29 @@ def test_an_adapter_is_trained_alone_and_its_base_is_the_reference():
     assert float((on - off).abs().max()) > 0.1
     assert len(snapshot(policy)) == sum(w.requires_grad for w in policy.parameters()) == 4  # A and B in two layers
     assert policy.sample(pairs.prompts, 2, generator=torch.Generator().manual_seed(0)).shape == (6, 2, 4)
+
+
+def test_an_adapter_is_its_own_reference_in_policy_gradients_and_self_play():
+    peft = pytest.importorskip("peft")
+    base = tiny_gpt2(11, width=16, heads=2, positions=16)
+    config = peft.LoraConfig(r=2, target_modules=["c_attn"], lora_dropout=0.0, fan_in_fan_out=True)
+    policy = CausalResponses(peft.get_peft_model(base, config), max_new_tokens=2)
+    frozen = [w.clone() for w in policy.parameters() if not w.requires_grad]
+    prompts = torch.tensor([[3, 4], [5, 6]])
+    generator = torch.Generator().manual_seed(0)
+
+    def even(_, responses):
+        return (responses % 2 == 0).float().mean(-1)
+
+    search = GRPO(group=4, prompts=2, penalty=DivergencePenalty(KL(), 0.1), training=Training(steps=3, learning_rate=1e-2))
+    found = search.fit(policy, prompts, even, reference=policy, generator=generator)
+    assert all(map(math.isfinite, found.history["loss"]))
+
+    def judge(_, first, second):
+        return torch.sigmoid(even(_, first) - even(_, second))
+
+    start = snapshot(policy)
+    play = NashMirrorProx(iterations=1, group=4, prompts=2, inner=Training(steps=2, learning_rate=1e-2))
+    play.fit(policy, prompts, judge, generator=generator)
+    assert any(not torch.equal(a, b) for a, b in zip(start, snapshot(policy), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(frozen, (w for w in policy.parameters() if not w.requires_grad), strict=True))
