@@ -267,6 +267,20 @@ def test_causal_models_are_policies():
     assert after > before + 0.15
 
 
+def test_dropout_is_off_while_tuning():
+    seen = []
+
+    class Watched(TabularPolicy):
+        def log_prob(self, indices):
+            seen.append(self.training)
+            return super().log_prob(indices)
+
+    policy = Watched(torch.zeros(3)).train()
+    FDPG(samples=8, training=Training(steps=2)).tune(policy, _Constant(0.0))
+    assert seen == [False, False]
+    assert policy.training
+
+
 def test_module_is_the_function():
     log_pi, log_p = torch.tensor([-1.0, -2.0], requires_grad=True), torch.tensor([-1.5, -1.0])
     assert torch.equal(FDPGLoss()(log_pi, log_p, 0.0), f_dpg_loss(log_pi, log_p, 0.0, 2 * JensenShannon()))

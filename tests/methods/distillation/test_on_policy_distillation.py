@@ -314,6 +314,9 @@ def test_bad_data():
             method.train(student, teacher, [torch.tensor([1]), torch.tensor([], dtype=torch.long)])
         with pytest.raises(ValueError, match="same module"):
             method.train(student, student, _starts(2))
+        cached = OnPolicyDistillation(training=_training(1), batch=2, max_new_tokens=2, cache=1.0)
+        with pytest.raises(ValueError, match="changes with it"):
+            cached.train(student, student, _starts(2), teacher_prompts=_starts(2))
         with pytest.raises(TypeError, match="teacher is None"):
             method.train(student, None, _starts(2))
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrepancy._results import Estimate, Result
 from discrepancy._validate import generator_or_default, positive, whole_number
@@ -138,7 +139,8 @@ class FDPG:
             return torch.stack(losses).mean(), terms
 
         weights = {id(w): w for own in policies for w in own.parameters() if w.requires_grad}
-        history = self.training.run(list(weights.values()), step)
+        with _evaluating(policies):
+            history = self.training.run(list(weights.values()), step)
         return FDPGResult(
             log_z=tuple(z.value for z in state.normalisers),
             effective_sample_size=state.effective,
@@ -223,6 +225,20 @@ class _State:
             )
             terms[repr(divergence)], terms[f"standard error of {divergence!r}"] = mean, spread
         return terms
+
+
+@contextmanager
+def _evaluating(policies: list[Policy]) -> Iterator[None]:
+    """Dropout off for the time: the law that is scored must be the one that was sampled."""
+    modules = {id(m): m for own in policies if isinstance(m := getattr(own, "model", own), nn.Module)}
+    modes = [(m, m.training) for m in modules.values()]
+    for module, _ in modes:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.train(mode)
 
 
 def _contexts(policy: Any, target: Any) -> tuple[list[Policy], list[Target]]:

@@ -153,6 +153,8 @@ class OnPolicyDistillation:
             return
         if teacher is student and data.teacher_prompts is None:
             raise ValueError("teacher and student are the same module: give teacher_prompts (self-distillation) or a copy")
+        if teacher is student and self.cache > 0:
+            raise ValueError("the teacher is the student and changes with it: its logits cannot be cached, use cache=0")
         if teacher is not student and teacher.training:
             warnings.warn("the teacher was in training mode: it is put into evaluation mode", UserWarning, stacklevel=3)
             teacher.eval()
