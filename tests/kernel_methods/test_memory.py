@@ -9,7 +9,7 @@ import pytest
 
 SCRIPT = """
 import resource, torch
-from discrepancy import MMD, EnergyDistance
+from discrepancy import HSIC, MMD, EnergyDistance
 from discrepancy.kernels import Gaussian
 
 def peak():
@@ -29,6 +29,7 @@ print(peak() - before)
 STATEMENTS = {
     "MMD": "MMD(Gaussian(1.0))(x, y, a).backward()",
     "EnergyDistance": "EnergyDistance()(x, y, a).backward()",
+    "HSIC": "HSIC(Gaussian(1.0), Gaussian(1.0))(x, y, a).backward()",
     "solve": "MMD().solve(x, y)",
     "witness": "MMD(Gaussian(1.0)).witness(x, y, a)(x).sum().backward()",
     "pooled": "MMD(Gaussian(1.0), memory=0.1).pooled(x.detach())(a.detach()[None], torch.full((1, n), 1 / n))",

@@ -25,6 +25,7 @@ from discrepancy.methods.decoding.diver_decoding import Diver, diver_decoding
 from discrepancy.methods.decoding.embedding_score import DiscrepancyScore
 from discrepancy.methods.decoding.spans import FixedSpan
 from discrepancy.methods.diagnostics.hadamard_rotations import hadamard_rotations
+from discrepancy.methods.distillation.wcord import WCoRD
 from discrepancy.methods.geometry.amortized_vdsw import Reconstruction
 from discrepancy.methods.geometry.diffeomorphic_mesh import fit_mesh
 from discrepancy.methods.geometry.functional_maps_ot import ShapeMatcher
@@ -193,6 +194,21 @@ def judged_scores(D: Discrepancy) -> tuple[float, float]:
     return values[0].statistic, values[1].statistic
 
 
+def contrastive_distillation(D: Discrepancy) -> tuple[float, float]:
+    """The local term between embeddings of a student and of its teacher, trained alone for 25 steps."""
+    generator = torch.Generator().manual_seed(0)
+    x, teacher = torch.randn(30, 6, generator=generator), torch.randn(30, 4, generator=generator)
+    student = MLP(8, 1).build(6, 3, generator=generator)
+    loss = WCoRD(3, 4, width=5, local=D, global_weight=0.0, local_weight=1.0, generator=generator)
+
+    def term() -> Tensor:
+        return loss(student(x), teacher, generator=torch.Generator().manual_seed(1))
+
+    before = float(term().detach())
+    Training(steps=25, learning_rate=2e-2).run([*student.parameters(), *loss.parameters()], lambda _: (term(), {}))
+    return before, float(term().detach())
+
+
 CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "diffeomorphic-mesh": mesh_fit,
     "functional-maps-ot": shape_matching,
@@ -206,6 +222,7 @@ CASES: dict[str, Callable[[Discrepancy], tuple[float, float]]] = {
     "frechet-mean": frechet_mean_of_clouds,
     "gp-saddle-pruning": spread_configurations,
     "diver-decoding": span_verification,
+    "wcord": contrastive_distillation,
     "emergent-misalignment": judged_scores,
 }
 
