@@ -111,7 +111,7 @@ def measure(setting: Setting) -> Row:
     """Four supernets, one a loss, judged at four widths, for one seed."""
     row: Row = {"gradient error": _gradient_error(setting.seed), "not finite": _stress(setting.seed)}
     for name, loss in _losses(setting.choice).items():
-        net, _ = _supernet(setting.seed, loss, 4 if setting.quick else 25)
+        net, _ = _supernet(setting.seed, loss, 3 if setting.quick else 12)
         found = _judged(net)
         for share, score in found.items():
             row |= {f"accuracy {name} {share:g}": score.accuracy, f"ECE {name} {share:g}": score.ece}

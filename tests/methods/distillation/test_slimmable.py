@@ -162,6 +162,20 @@ def test_one_steps_loss_is_the_sum_of_its_parts():
     assert set(terms) == {"widest", "narrowest", "others"}
 
 
+def test_dropout_is_for_the_widest_only():
+    seen = []
+
+    class Watch(nn.Dropout):
+        def forward(self, x):
+            seen.append(self.training)
+            return super().forward(x)
+
+    net = nn.Sequential(SlimmableLinear(3, 8), Watch(0.5), SlimmableLinear(8, 2, fixed=True))
+    Sandwich(None).loss(net, torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
+    assert seen == [True, False, False, False]
+    assert net[1].training
+
+
 def test_training_teaches_every_width_and_repeats():
     x, y = data()
     weights = []

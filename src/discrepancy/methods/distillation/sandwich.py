@@ -23,10 +23,10 @@ _CLIPPED = Epochs(gradient_clip=1.0)
 class Sandwich:
     """Widest by `task(logits, target)`, then the narrowest and `others` more by `distillation(student, teacher, target)`.
 
-    `widths` are the shares of units, of which the others are drawn, between the narrowest and the widest (from all of them
-    where there are none between). The teacher is the widest network's logits of the same step, held fixed. With
-    `distillation=None` the narrower ones learn the task alone. Raises ValueError for fewer than two widths, or shares out of
-    (0, 1].
+    Dropout is on for the widest only. `widths` are the shares of units, of which the others are drawn, between the narrowest and
+    the widest (from all of them where there are none between). The teacher is the widest network's logits of the same step, held
+    fixed. With `distillation=None` the narrower ones learn the task alone. Raises ValueError for fewer than two widths, or shares
+    out of (0, 1].
     """
 
     distillation: Callable[..., Tensor] | None
@@ -60,10 +60,16 @@ class Sandwich:
         widest = supernet(x)
         parts = [self.task(widest, target)]
         teacher = widest.detach()
+        # Dropout regularises the widest network only: what the narrower ones lack is capacity.
+        dropouts = [m for m in supernet.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.training]
+        for module in dropouts:
+            module.eval()
         for share in self.drawn(generator):
             set_width(supernet, share)
             logits = supernet(x)
             parts.append(self.task(logits, target) if self.distillation is None else self.distillation(logits, teacher, target))
+        for module in dropouts:
+            module.train()
         set_width(supernet, max(self.widths))
         terms = {"widest": parts[0].detach(), "narrowest": parts[1].detach()}
         if self.others:
