@@ -16,6 +16,7 @@ from discrepancy.methods.alignment import (
     CategoricalPolicy,
     DivergencePenalty,
     PresampleSplit,
+    RehearsalLoss,
     divergence_from_reference,
     dph_loss,
     grpo_loss,
@@ -121,6 +122,13 @@ def test_reference_estimator_refuses_what_does_not_fit():
         divergence_from_reference(values, values, mask, Renyi(2.0))
     with pytest.raises(ValueError, match="linear"):
         divergence_from_reference(values, values, mask, linear=math.nan)
+    module = RehearsalLoss(JensenShannon(), linear=0.3)
+    expanded = values[:1].expand(2, 3)
+    torch.testing.assert_close(
+        module(expanded, values, mask), divergence_from_reference(expanded, values, mask, JensenShannon(), linear=0.3)
+    )
+    with pytest.raises(TypeError, match="FDivergence"):
+        RehearsalLoss(Renyi(2.0))
     half = divergence_from_reference(values.bfloat16(), values.bfloat16(), mask)
     assert half.dtype == torch.float32
 

@@ -1,7 +1,7 @@
 """Methods that align a generator with preferences, rewards or constraints."""
 
 from discrepancy.methods.alignment.baselines import dpo_loss, penalised_rewards
-from discrepancy.methods.alignment.dph_rl import DPHRL, divergence_from_reference, dph_loss
+from discrepancy.methods.alignment.dph_rl import DPHRL, RehearsalLoss, divergence_from_reference, dph_loss
 from discrepancy.methods.alignment.energy_based import BooleanScorer, EnergyBasedModel, LinearScorer, RewardScorer
 from discrepancy.methods.alignment.f_dpg import FDPG, FDPGLoss, FixedProposal, f_dpg_loss, pseudo_rewards
 from discrepancy.methods.alignment.f_dpo import FDPO, FDPOLoss, f_dpo_loss, implicit_reward
@@ -43,6 +43,7 @@ __all__ = [
     "PreferenceLoss",
     "PreferencePairs",
     "PresampleSplit",
+    "RehearsalLoss",
     "ResponsePolicy",
     "RewardScorer",
     "best_response",

@@ -16,9 +16,9 @@ import warnings
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from discrepancy._validate import at_least, generator_or_default, whole_number
+from discrepancy._validate import at_least, generator_or_default, positive, whole_number
 from discrepancy.divergences import KL, FDivergence
 from discrepancy.divergences.admission import Admission
 from discrepancy.language_models import token_mean
@@ -60,6 +60,36 @@ def divergence_from_reference(
     now = checked_log_probs(log_probs, "log_probs")
     stored = checked_log_probs(reference_log_probs, "reference_log_probs", like=now).detach()
     return aggregate(generator_terms(choice.reversed(), now - stored, linear=linear, reach=reach), mask)
+
+
+class RehearsalLoss(nn.Module):
+    """`divergence_from_reference` as a module with its options."""
+
+    references = ("dph-rl",)
+
+    def __init__(
+        self,
+        divergence: FDivergence | None = None,
+        *,
+        linear: float = 0.0,
+        aggregate: Aggregate = token_mean,
+        reach: float = 20.0,
+    ) -> None:
+        """Raises TypeError for what is no f-divergence, ValueError for a reach that is not positive."""
+        super().__init__()
+        self.divergence = ADMITS.check(KL() if divergence is None else divergence)
+        self.linear, self.aggregate, self.reach = linear, aggregate, positive(reach, "reach")
+
+    def forward(self, log_probs: Tensor, reference_log_probs: Tensor, mask: Tensor) -> Tensor:
+        """The divergence from tokens (..., L) that the reference drew."""
+        return divergence_from_reference(
+            log_probs, reference_log_probs, mask, self.divergence,
+            linear=self.linear, aggregate=self.aggregate, reach=self.reach,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """The options."""
+        return f"{self.divergence!r}, linear={self.linear:g}"
 
 
 def dph_loss(
@@ -116,7 +146,7 @@ class DPHRL:
     def fit(
         self, policy: ResponsePolicy, split: PresampleSplit, reward: Reward, *, generator: torch.Generator | None = None
     ) -> PolicyFit:
-        """Train in place. No reference policy is kept: its log-probabilities are those stored.
+        """Train in place. No reference policy is kept: its log-probabilities are those stored, at the policy's own temperature.
 
         Raises ValueError where there is nothing to explore, and warns where there is nothing to rehearse.
         """
@@ -140,4 +170,4 @@ class DPHRL:
         return self.search.fit(policy, split.explore, reward, extra=extra, generator=source)
 
 
-__all__ = ["ADMITS", "DPHRL", "divergence_from_reference", "dph_loss"]
+__all__ = ["ADMITS", "DPHRL", "RehearsalLoss", "divergence_from_reference", "dph_loss"]

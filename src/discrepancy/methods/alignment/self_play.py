@@ -40,7 +40,7 @@ _INNER = Training(steps=20, learning_rate=1e-2)
 
 @dataclass(frozen=True)
 class NashMirrorProx:
-    """Self-play of a policy against its own half steps, on leashes to the reference and to the present centre.
+    """Self-play of a policy against its own half steps, on KL leashes to the reference and to the present centre.
 
     An iteration solves two proximal problems from the same centre pi_k by `inner` steps each: first against samples of pi_k,
     then, from the centre's weights again, against samples of the half step's policy. The loss is the score-function estimate of
