@@ -28,6 +28,7 @@ from discrepancy.divergences.skewed import SkewedDivergence, SmoothedDivergence
 from discrepancy.divergences.skewed_jensen_shannon import SkewedJensenShannon
 from discrepancy.divergences.stacked import GeneralizedCauchySchwarz, GeneralizedJensenShannon, StackedDivergence
 from discrepancy.divergences.total_variation import TotalVariation
+from discrepancy.divergences.truncated import TruncatedLogits, truncated
 from discrepancy.divergences.variational import donsker_varadhan, optimal_critic, variational_bound, variational_estimate
 
 __all__ = [
@@ -72,12 +73,14 @@ __all__ = [
     "StackedDivergence",
     "SumDivergence",
     "TotalVariation",
+    "TruncatedLogits",
     "Tsallis",
     "closed_form",
     "donsker_varadhan",
     "mixture_bounds",
     "monte_carlo_between",
     "optimal_critic",
+    "truncated",
     "variational_bound",
     "variational_estimate",
 ]

@@ -31,11 +31,14 @@ class _ExpExcess(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (v,) = ctx.saved_tensors
         return grad * torch.expm1(v)
+
+    jvp = backward  # type: ignore[assignment]  (one input, one output, elementwise)
 
 
 class _EntropyExcess(torch.autograd.Function):
@@ -50,11 +53,14 @@ class _EntropyExcess(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
         (u,) = ctx.saved_tensors
         return grad * u * torch.exp(u)
+
+    jvp = backward  # type: ignore[assignment]  (one input, one output, elementwise)
 
 
 def exp_excess(v: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ def logit_pair(u: Any, v: Any, dim: int) -> tuple[Tensor, Tensor, int]:
         least = min(sizes)
         raise ValueError(
             f"u has {sizes[0]} categories along dim {dim} and v has {sizes[1]}: they must be the same. Models whose vocabularies "
-            f"differ by padding alone share the first {least}: cut both, logits[..., :{least}]; other vocabularies cannot be compared"
+            f"differ by padding alone share the first {least}: cut both, "
+            f"logits[..., :{least}]; other vocabularies cannot be compared"
         )
     if sizes[0] == 0:
         raise ValueError(f"u and v have no category along dim {dim}, got shapes {tuple(u.shape)}, {tuple(v.shape)}")

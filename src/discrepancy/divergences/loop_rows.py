@@ -77,7 +77,14 @@ def values(f: FDivergence, blocks: Sequence[RowBlock], keep: Any, dtype: torch.d
 
 
 def gradient(
-    f: FDivergence, blocks: Sequence[RowBlock], keep: Any, facts: Any, scales: Tensor, dtype: torch.dtype, like: Tensor, of_p: bool
+    f: FDivergence,
+    blocks: Sequence[RowBlock],
+    keep: Any,
+    facts: Any,
+    scales: Tensor,
+    dtype: torch.dtype,
+    like: Tensor,
+    of_p: bool,
 ) -> Tensor:
     """scales (n,) times the gradient in u (`of_p`) or in v, of the shape and precision of `like` (n rows of V)."""
     from discrepancy._loops.logits.rows import edge_gradient

@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from discrepancy.divergences.divergence import Divergence
 
 # In the order of the loops' kinds.
-KINDS = ("kl", "reverse_kl", "chi_squared", "neyman", "alpha", "jensen_shannon", "hellinger", "le_cam", "total_variation")
+KINDS = (
+    "kl",
+    "reverse_kl",
+    "chi_squared",
+    "neyman",
+    "alpha",
+    "jensen_shannon",
+    "hellinger",
+    "le_cam",
+    "total_variation",
+    "skewed_jensen_shannon",
+)
 
 
 @dataclass(frozen=True)
 class LoopTerm:
-    """factor times the divergence of one kind; `exponent` is that of a power divergence."""
+    """factor times the divergence of one kind; `exponent` is that of a power divergence, or the share of P in a mixture."""
 
     kind: str
     factor: float
@@ -31,6 +42,7 @@ def _terms(divergence: Divergence, resolution: float) -> list[LoopTerm] | None:
     from discrepancy.divergences.cone import ScaledDivergence, SumDivergence
     from discrepancy.divergences.f_divergence import FDivergence
     from discrepancy.divergences.midpoint import JensenShannon, LeCam
+    from discrepancy.divergences.skewed_jensen_shannon import SkewedJensenShannon
     from discrepancy.divergences.total_variation import TotalVariation
 
     if not isinstance(divergence, FDivergence):
@@ -41,6 +53,8 @@ def _terms(divergence: Divergence, resolution: float) -> list[LoopTerm] | None:
     for member, kind in ((JensenShannon, "jensen_shannon"), (LeCam, "le_cam"), (TotalVariation, "total_variation")):
         if type(divergence) is member:
             return [LoopTerm(kind, 1.0)]
+    if type(divergence) is SkewedJensenShannon:
+        return [LoopTerm("skewed_jensen_shannon", 1.0, divergence.weight)]
     if type(divergence) is ScaledDivergence:
         base = _terms(divergence.base, resolution)
         return None if base is None else [LoopTerm(t.kind, t.factor * divergence.factor, t.exponent) for t in base]

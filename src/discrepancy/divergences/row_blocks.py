@@ -31,7 +31,9 @@ def row_blocks(tensors: Sequence[Tensor], entries: int = BLOCK) -> list[RowBlock
     for offset, tables in _tables(list(tensors), 0):
         n, width = tables[0].shape
         step = max(1, entries // max(1, width))
-        found += [RowBlock(offset + i, offset + min(n, i + step), tuple(t[i : i + step] for t in tables)) for i in range(0, n, step)]
+        found += [
+            RowBlock(offset + i, offset + min(n, i + step), tuple(t[i : i + step] for t in tables)) for i in range(0, n, step)
+        ]
     return found
 
 

@@ -87,8 +87,9 @@ class _Rows(torch.autograd.Function):
                 here = slice(block.start, block.stop)
                 some = None if counted is None else counted[here]
                 if some is None or bool(some.any()):
-                    _require_laws(*block.rows[:2], block.rows[2] if mask is not None else None, some)
-                    value[here] = plain_formula(divergence, *block.rows[:2], block.rows[2] if mask is not None else None, some)
+                    a, b, kept = block.rows[0], block.rows[1], block.rows[2] if mask is not None else None
+                    _require_laws(a, b, kept, some)
+                    value[here] = plain_formula(divergence, a, b, kept, some)
         ctx.save_for_backward(u, v)
         return value.reshape(u.shape[:-1])
 

@@ -188,6 +188,24 @@ def _log1p_double(z):
     return (w + w) * (p * s + 1.0)
 
 
+@compiled(fastmath={"contract"})
+def _log1p_unit_single(z):
+    bits = _bits_of_single(_F(1.0) + z)
+    e = _F((bits >> types.int32(23)) - types.int32(126))
+    rest = _single_of_bits(types.int32((bits & types.int32(0x7FFFFF)) | types.int32(126 << 23))) - _F(1.0)
+    small = z >= _F(-0.5)
+    return (_F(0.0) if small else e * _F(0.6931471805599453)) + _log1p_single(z if small else rest)
+
+
+@compiled(fastmath={"contract"})
+def _log1p_unit_double(z):
+    bits = _bits_of_double(1.0 + z)
+    e = float((bits >> 52) - 1022)
+    rest = _double_of_bits((bits & 0xFFFFFFFFFFFFF) | (1022 << 52)) - 1.0
+    small = z >= -0.5
+    return (0.0 if small else e * 0.6931471805599453) + _log1p_double(z if small else rest)
+
+
 def decay(y: Any) -> Any:
     """e^y for y <= 0; exactly zero where it underflows, -inf included."""
     raise NotImplementedError("compiled loops only")
@@ -213,6 +231,11 @@ def log1p(z: Any) -> Any:
     raise NotImplementedError("compiled loops only")
 
 
+def log1p_unit(z: Any) -> Any:
+    """log(1 + z) for -1 < z <= 0: powers of two taken off 1 + z where z < -1/2."""
+    raise NotImplementedError("compiled loops only")
+
+
 def _by_precision(function: Any, single: Callable[[Any], Any], double: Callable[[Any], Any]) -> None:
     def choose(y):
         if isinstance(y, types.Float):
@@ -224,7 +247,7 @@ def _by_precision(function: Any, single: Callable[[Any], Any], double: Callable[
             return (lambda z: single(z)) if z.bitwidth == 32 else (lambda z: double(z))
         return None
 
-    overload(function)(choose_z if function is log1p else choose)
+    overload(function)(choose_z if function in (log1p, log1p_unit) else choose)
 
 
 _by_precision(decay, _decay_single, _decay_double)
@@ -232,5 +255,6 @@ _by_precision(growth, _growth_single, _growth_double)
 _by_precision(expm1, _expm1_single, _expm1_double)
 _by_precision(excess, _excess_single, _excess_double)
 _by_precision(log1p, _log1p_single, _log1p_double)
+_by_precision(log1p_unit, _log1p_unit_single, _log1p_unit_double)
 
-__all__ = ["decay", "excess", "expm1", "growth", "log1p"]
+__all__ = ["decay", "excess", "expm1", "growth", "log1p", "log1p_unit"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from discrepancy._loops.compiled import compiled
-from discrepancy._loops.logits.elementary import expm1, growth, log1p
+from discrepancy._loops.logits.elementary import expm1, growth, log1p, log1p_unit
 from discrepancy._loops.logits.terms import (
     ALPHA,
     CHI_SQUARED,
@@ -21,6 +21,7 @@ from discrepancy._loops.logits.terms import (
     LE_CAM,
     NEYMAN,
     REVERSE_KL,
+    TOTAL_VARIATION,
 )
 
 
@@ -89,6 +90,18 @@ def _jensen_shannon(m, d, x, c, s):
         s[i] = c * (right if d[i] > zero else m[i] * log)
 
 
+@compiled(fastmath={"contract"})
+def _skewed_jensen_shannon(a, m, d, x, c, s):
+    # g = -(1 - a) log(M / q) for the mixture M.
+    one = c / c
+    zero = one - one
+    c = c * (a - one)
+    for i in range(m.size):
+        left = d[i] <= zero
+        log = log1p_unit((a if left else one - a) * x[i])
+        s[i] = c * (m[i] * log if left else (m[i] + m[i] * x[i]) * (log + abs(d[i])))
+
+
 @compiled(fastmath={"contract"}, error_model="numpy")
 def _hellinger(m, d, x, c, s):
     # g = (1 - sqrt t) / 2.
@@ -127,7 +140,7 @@ def _total_variation(m, d, x, c, s):
 
 @compiled(inline="always")
 def slopes(kind, a, c, m, d, x, log_m, s):
-    """s = c q g(p / q) for the divergence of this kind, a compile-time constant; `a` is the exponent of ALPHA."""
+    """s = c q g(p / q) for the divergence of this kind, a compile-time constant; `a` is an exponent or a share."""
     if kind == KL:
         _kl(m, d, x, c, s)
     elif kind == REVERSE_KL:
@@ -144,8 +157,10 @@ def slopes(kind, a, c, m, d, x, log_m, s):
         _hellinger(m, d, x, c, s)
     elif kind == LE_CAM:
         _le_cam(m, d, x, c, s)
-    else:
+    elif kind == TOTAL_VARIATION:
         _total_variation(m, d, x, c, s)
+    else:
+        _skewed_jensen_shannon(a, m, d, x, c, s)
 
 
 __all__ = ["slopes"]

@@ -24,6 +24,7 @@ from discrepancy._loops.logits.terms import (
     LE_CAM,
     NEYMAN,
     REVERSE_KL,
+    SKEWED_JENSEN_SHANNON,
     TOTAL_VARIATION,
     terms,
 )
@@ -189,6 +190,16 @@ def _differentiate_total_variation(a, c, u, v, keep, facts, scales, more, out):
     _differentiate(TOTAL_VARIATION, a, c, u, v, keep, facts, scales, more, out)
 
 
+@compiled
+def _evaluate_skewed_jensen_shannon(a, c, u, v, keep, asked, facts):
+    _evaluate(SKEWED_JENSEN_SHANNON, a, c, u, v, keep, asked, facts)
+
+
+@compiled
+def _differentiate_skewed_jensen_shannon(a, c, u, v, keep, facts, scales, more, out):
+    _differentiate(SKEWED_JENSEN_SHANNON, a, c, u, v, keep, facts, scales, more, out)
+
+
 EVALUATE = {
     KL: _evaluate_kl,
     REVERSE_KL: _evaluate_reverse_kl,
@@ -199,6 +210,7 @@ EVALUATE = {
     HELLINGER: _evaluate_hellinger,
     LE_CAM: _evaluate_le_cam,
     TOTAL_VARIATION: _evaluate_total_variation,
+    SKEWED_JENSEN_SHANNON: _evaluate_skewed_jensen_shannon,
 }
 DIFFERENTIATE = {
     KL: _differentiate_kl,
@@ -210,6 +222,7 @@ DIFFERENTIATE = {
     HELLINGER: _differentiate_hellinger,
     LE_CAM: _differentiate_le_cam,
     TOTAL_VARIATION: _differentiate_total_variation,
+    SKEWED_JENSEN_SHANNON: _differentiate_skewed_jensen_shannon,
 }
 
 __all__ = ["DIFFERENTIATE", "EVALUATE"]

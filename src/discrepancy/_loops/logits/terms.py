@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 from discrepancy._loops.compiled import compiled
-from discrepancy._loops.logits.elementary import excess, growth, log1p
+from discrepancy._loops.logits.elementary import excess, growth, log1p, log1p_unit
 
-KL, REVERSE_KL, CHI_SQUARED, NEYMAN, ALPHA, JENSEN_SHANNON, HELLINGER, LE_CAM, TOTAL_VARIATION = range(9)
+KL, REVERSE_KL, CHI_SQUARED, NEYMAN, ALPHA, JENSEN_SHANNON, HELLINGER, LE_CAM, TOTAL_VARIATION, SKEWED_JENSEN_SHANNON = range(10)
 
 
 @compiled(fastmath={"contract"})
@@ -68,7 +68,6 @@ def _alpha(a, m, d, x, log_m, flip, c, w):
 def _jensen_shannon(m, d, x, c, w):
     # With r = tanh(|d| / 2) near equality: (1 + t) / 4 * (r |d| + log(1 - r^2)), t = 1 + x; the textbook form far from it.
     one = c / c
-    zero = one - one
     two = one + one
     for i in range(m.size):
         a = -abs(d[i])
@@ -79,6 +78,21 @@ def _jensen_shannon(m, d, x, c, w):
         close = (one + t) * (r * a + log) / (two + two)
         far = (t * a - (one + t) * log) / two
         w[i] = c * m[i] * (close if near else far)
+
+
+@compiled(fastmath={"contract"})
+def _skewed_jensen_shannon(a, m, d, x, c, w):
+    # With k = a on the left and 1 - a on the right, and log = log(M / m) for the mixture M: the larger mass has the share 1 - k.
+    one = c / c
+    zero = one - one
+    for i in range(m.size):
+        k = a if d[i] <= zero else one - a
+        e = abs(d[i])
+        t = one + x[i]
+        log = log1p_unit(k * x[i])
+        close = k * t * excess(log + e) + (one - k) * excess(log)
+        far = -k * t * (log + e) - (one - k) * log
+        w[i] = c * m[i] * (close if e < one else far)
 
 
 @compiled(fastmath={"contract"}, error_model="numpy")
@@ -108,7 +122,7 @@ def _total_variation(m, x, c, w):
 
 @compiled(inline="always")
 def terms(kind, a, c, m, d, x, log_m, w):
-    """w = c q f(p / q) for the divergence of this kind, a compile-time constant; `a` is the exponent of ALPHA."""
+    """w = c q f(p / q) for the divergence of this kind, a compile-time constant; `a` is an exponent or a share."""
     one = c / c
     if kind == KL:
         _kl(m, d, x, one, c, w)
@@ -126,8 +140,10 @@ def terms(kind, a, c, m, d, x, log_m, w):
         _hellinger(m, x, c, w)
     elif kind == LE_CAM:
         _le_cam(m, x, c, w)
-    else:
+    elif kind == TOTAL_VARIATION:
         _total_variation(m, x, c, w)
+    else:
+        _skewed_jensen_shannon(a, m, d, x, c, w)
 
 
 __all__ = [
@@ -139,6 +155,7 @@ __all__ = [
     "LE_CAM",
     "NEYMAN",
     "REVERSE_KL",
+    "SKEWED_JENSEN_SHANNON",
     "TOTAL_VARIATION",
     "terms",
 ]

@@ -1,0 +1,1 @@
+"""Tasks and contenders of `bench_divergences.py`."""
