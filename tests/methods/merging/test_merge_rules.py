@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from discrepancy.methods.merging import (
     Averaging,
     EarlyStopped,
     LeastSquares,
+    Merge,
     Slerp,
     TaskArithmetic,
     TaskVectors,
@@ -107,6 +109,17 @@ def test_slerp_spans_parameters_and_keeps_length():
         Slerp().merge(vectors(torch.zeros(2), torch.tensor([0.0, 2.0]))).update["w"], torch.tensor([0.0, 1.0])
     )
     assert torch.equal(Slerp().merge(vectors(torch.zeros(2))).update["w"], torch.zeros(2))
+
+
+def test_a_rule_of_one_s_own_merges_and_is_a_base_of_others():
+    @dataclass(frozen=True)
+    class Median(Merge):
+        def combine(self, updates, weights, *, generator=None):
+            return updates.median(0).values
+
+    a, b, c = torch.tensor([1.0, 9.0]), torch.tensor([2.0, -9.0]), torch.tensor([3.0, 1.0])
+    assert Median().merge(vectors(a, b, c)).update["w"].tolist() == [2.0, 1.0]
+    assert DARE(0.0, then=Median()).merge(vectors(a, b, c)).update["w"].tolist() == [2.0, 1.0]
 
 
 @pytest.mark.parametrize(

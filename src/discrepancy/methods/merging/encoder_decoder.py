@@ -72,9 +72,9 @@ class GreedyDecoding(Source):
             )
             if bool(empty.all()):
                 return None
-        logits, support = kept_logits(torch.stack(laws, 1), self.top_k)
+        logits = kept_logits(torch.stack(laws, 1), self.top_k)
         text = {k: v for k, v in given.items() if k != "encoder_outputs"} | {"decoder_input_ids": written[:, :-1]}
-        return Predictions(text, logits, support, torch.stack(masks, 1)).rows((~empty).nonzero()[:, 0])
+        return Predictions(text, logits, torch.stack(masks, 1)).rows((~empty).nonzero()[:, 0])
 
     def _token(self, expert: BoundModel, name: str, otherwise: int | None) -> int | None:
         own = getattr(self, name)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from discrepancy._validate import whole_number
 from discrepancy.divergences.divergence import Divergence
+from discrepancy.divergences.truncated import TruncatedLogits, truncated
 from discrepancy.language_models import generate, sequence_mean
 from discrepancy.methods.merging.task_vectors import BoundModel, TaskVectors
 
@@ -27,14 +28,13 @@ class EmptyGenerationWarning(UserWarning):
 class Predictions:
     """An expert's outputs on n inputs.
 
-    `inputs` are a tensor (n, ...) or a mapping of such; `logits` (n, ..., K) the expert's log-probabilities, on all K classes or,
-    with `support` (n, ..., k), on the k most probable ones and the rest as one (..., k + 1); `mask` (n, T) says which
-    positions count; `first` is the position of the model's output that the expert's first one stands for, None for all.
+    `inputs` are a tensor (n, ...) or a mapping of such; `logits` the expert's (n, ..., K), or the largest of them with the rest
+    as one class; `mask` (n, T) says which positions count; `first` is the position of the model's output that the expert's
+    first one stands for, None for all.
     """
 
     inputs: Inputs
-    logits: Tensor | None = None
-    support: Tensor | None = None
+    logits: Tensor | TruncatedLogits | None = None
     mask: Tensor | None = None
     first: int | None = None
 
@@ -44,8 +44,12 @@ class Predictions:
     def rows(self, index: Tensor) -> Predictions:
         """The same of some inputs."""
         inputs = self.inputs[index] if isinstance(self.inputs, Tensor) else {k: v[index] for k, v in self.inputs.items()}
-        kept = {k: None if (v := getattr(self, k)) is None else v[index] for k in ("logits", "support", "mask")}
-        return replace(self, inputs=inputs, **kept)
+        logits, mask = self.logits, self.mask
+        if isinstance(logits, TruncatedLogits):
+            logits = TruncatedLogits(logits.values[index], logits.indices[index], logits.log_rest[index])
+        elif logits is not None:
+            logits = logits[index]
+        return replace(self, inputs=inputs, logits=logits, mask=None if mask is None else mask[index])
 
     def outputs(self, model: BoundModel) -> Tensor:
         """Another model's logits (n, ..., K) at the positions that the expert's stand for."""
@@ -54,11 +58,10 @@ class Predictions:
 
     def divergence(self, divergence: Divergence, model: BoundModel) -> Tensor:
         """The mean over inputs of the mean over positions of D(expert || model), a scalar, differentiable in the model."""
-        assert self.logits is not None
         logits = self.outputs(model)
-        if self.support is not None:
-            logits = binned(logits, self.support)
-        return self.mean(divergence.from_logits(self.logits, logits))
+        if isinstance(self.logits, TruncatedLogits):
+            return self.mean(truncated(divergence, self.logits, logits, where=self.mask))
+        return self.mean(divergence.from_logits(self.logits, logits, where=self.mask))
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over inputs of the mean over the positions that count, of values (n, ...)."""
@@ -74,20 +77,10 @@ def run(model: BoundModel, inputs: Inputs) -> Tensor:
     return logits
 
 
-def binned(logits: Tensor, support: Tensor) -> Tensor:
-    """Log-probabilities (..., k + 1) of the classes in `support` (..., k) and, as one, of all others."""
-    log_p = torch.log_softmax(logits, -1)
-    rest = log_p.scatter(-1, support, -torch.inf).logsumexp(-1, keepdim=True)
-    return torch.cat([log_p.gather(-1, support), rest], -1)
-
-
-def kept_logits(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor | None]:
-    """What is cached of an expert's logits: their log-probabilities, on the `top_k` most probable classes where that is fewer."""
+def kept_logits(logits: Tensor, top_k: int | None) -> Tensor | TruncatedLogits:
+    """What is cached of an expert's logits: all, or the `top_k` largest and the rest as one where that is fewer."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if top_k is None or top_k >= logits.shape[-1] - 1:
-        return torch.log_softmax(logits, -1), None
-    support = logits.topk(top_k, -1).indices
-    return binned(logits, support), support
+    return logits if top_k is None or top_k >= logits.shape[-1] - 1 else TruncatedLogits.of(logits, top_k)
 
 
 class Source(ABC):
@@ -115,9 +108,9 @@ class Direct(Source):
 
     def predict(self, expert: BoundModel, inputs: Inputs) -> Predictions:
         """One forward pass."""
-        logits, support = kept_logits(run(expert, inputs), self.top_k)
-        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        return Predictions(inputs, logits, support, None if mask is None or logits.ndim != 3 else mask.bool())
+        logits = run(expert, inputs)
+        mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) and logits.ndim == 3 else None
+        return Predictions(inputs, kept_logits(logits, self.top_k), None if mask is None else mask.bool())
 
 
 @dataclass(frozen=True)
@@ -173,8 +166,7 @@ class GreedyGeneration(Source):
             positions = (made.attention_mask.long().cumsum(-1) - 1).clamp_min(0)
             text = {"input_ids": made.sequences, "attention_mask": made.attention_mask.long(), "position_ids": positions}
         kept = Predictions(text, mask=mask, first=made.prompt_length - 1).rows((~empty).nonzero()[:, 0])
-        logits, support = kept_logits(kept.outputs(expert), self.top_k)
-        return replace(kept, logits=logits, support=support)
+        return replace(kept, logits=kept_logits(kept.outputs(expert), self.top_k))
 
 
 def input_batches(inputs: Any, name: str) -> list[Inputs]:
@@ -237,7 +229,6 @@ __all__ = [
     "Inputs",
     "Predictions",
     "Source",
-    "binned",
     "expert_predictions",
     "input_batches",
     "kept_logits",
