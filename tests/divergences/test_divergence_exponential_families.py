@@ -261,6 +261,18 @@ def test_binomial_laws_of_other_counts():
         assert KL().between(Q, P).value.item() == math.inf
 
 
+def test_a_poisson_law_of_rate_zero_sits_at_zero():
+    P, Q = td.Poisson(d(0.0)), td.Poisson(d(2.0))
+    # P is a point mass where Q has e^-2.
+    for D in (KL(), Renyi(0), Renyi(0.5), Renyi(2)):
+        assert D.between(P, Q).value.item() == pytest.approx(2.0)
+    assert SquaredHellinger().between(Q, P).value.item() == pytest.approx(1 - math.exp(-1))
+    for D in (KL(), Renyi(1.5)):
+        with pytest.warns(InfiniteDivergenceWarning):
+            assert D.between(Q, P).value.item() == math.inf
+        assert D.between(P, P).value.item() == 0
+
+
 def test_integrals_that_diverge_are_infinite_and_not_wrong():
     cases = [
         (ChiSquared(), td.Exponential(d(1.0)), td.Exponential(d(2.5))),  # 2 * 1.0 - 2.5 < 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from discrepancy.divergences.ratio import RatioDivergence
 
 
 def _order(order: Any, name: str, *, infinite: bool) -> float:
-    number = isinstance(order, int | float) and not isinstance(order, bool) and not math.isnan(order)
+    number = isinstance(order, Real) and not isinstance(order, bool) and not math.isnan(order)
     if not number or order < 0 or (not infinite and math.isinf(order)):
         wanted = "a number from 0 to inf" if infinite else "a finite number of at least 0"
         raise ValueError(f"the order of {name} must be {wanted}, got {order!r}")

@@ -50,7 +50,7 @@ def monte_carlo_between(
         base = base.expand(batch)
     source = generator_or_default(generator)
     seed = int(torch.randint(2**62, (), generator=source, device=source.device))
-    devices = [source.device] if source.device.type == "cuda" else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.manual_seed(seed)
         draws = base.sample(torch.Size((count,)))

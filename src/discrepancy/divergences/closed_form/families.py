@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Poisson, kl_divergence
 
 from discrepancy.divergences.closed_form import closed_form, exponential_family
 from discrepancy.divergences.kullback_leibler import KL
@@ -18,3 +19,10 @@ def _kullback_leibler(divergence: KL, P: Any, Q: Any) -> Tensor | None:
         return kl_divergence(P, Q)
     except NotImplementedError:
         return exponential_family.kullback_leibler(P, Q)
+
+
+@closed_form(KL, Poisson, Poisson)
+def _poisson(divergence: KL, P: Poisson, Q: Poisson) -> Tensor:
+    """r log(r / s) - r + s, the divergence of the rates; exact where one is zero, which torch's entry is not."""
+    rates = torch.broadcast_tensors(P.rate.unsqueeze(-1), Q.rate.unsqueeze(-1))
+    return divergence._from_probs(*rates)
