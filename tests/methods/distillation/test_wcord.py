@@ -350,3 +350,16 @@ def test_refusals() -> None:
         dual_dependency(s[:4], t[:4])
     with pytest.raises(TypeError, match="student features must be a floating tensor"):
         loss()(s.long(), t)
+    with pytest.raises(ValueError, match="made for 5 features, got 7"):
+        loss()(t, t)
+    with pytest.raises(ValueError, match="7 and 7 columns, the loss was made for 5 and 7"):
+        FeatureMatching(5, 7)(t, t)
+
+
+def test_half_precision_and_layouts() -> None:
+    s, t = features()
+    module = loss().eval()
+    truth = float(module(s, t).detach())
+    assert float(module(s.bfloat16(), t.bfloat16()).detach()) == pytest.approx(truth, rel=0.02)
+    assert float(module(s.mT.contiguous().mT, t).detach()) == pytest.approx(truth, rel=1e-6)
+    assert torch.isfinite(module(s[:1].expand(12, 5), t))  # one prediction for all

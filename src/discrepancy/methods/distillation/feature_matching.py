@@ -57,10 +57,15 @@ class FeatureMatching(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """The loss of a batch of features (b, d_S) and (b, d_T)."""
         u, v = feature_pair(student, teacher)
-        projected = self.projection(u)
+        wanted = self.projection.in_features, self.projection.out_features
+        if (u.shape[1], v.shape[1]) != wanted:
+            raise ValueError(
+                f"features have {u.shape[1]} and {v.shape[1]} columns, the loss was made for {wanted[0]} and {wanted[1]}"
+            )
+        projected = self.projection(u.to(self.projection.weight.dtype))
         if self.discrepancy is None:
             return F.mse_loss(projected, v.to(projected.dtype))
-        return self.discrepancy(projected, v, generator=generator)
+        return self.discrepancy(projected, v.to(projected.dtype), generator=generator)
 
 
 __all__ = ["FeatureMatching", "feature_pair"]

@@ -34,7 +34,8 @@ _LOCAL = InexactProximal(cost=Cosine(), tolerance=0.05)
 class LipschitzHead(nn.Module):
     """A `SpectralLinear` and then the unit sphere, h / |h|, or with `ball` the unit ball, h / max(1, |h|).
 
-    The ball is 1-Lipschitz everywhere; the sphere is not near h = 0. Inner products of two heads lie in [-1, 1].
+    The ball is 1-Lipschitz everywhere; the sphere is not near h = 0. Inner products of two heads lie in [-1, 1]. Features are
+    taken into the head's dtype, so that half precision is raised. Raises ValueError for features of another width.
     """
 
     def __init__(self, inputs: int, width: int, *, ball: bool = False, generator: torch.Generator | None = None) -> None:
@@ -43,7 +44,9 @@ class LipschitzHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embeddings (b, width) of features (b, inputs)."""
-        h = self.linear(x)
+        if x.shape[-1] != self.linear.weight.shape[1]:
+            raise ValueError(f"the head was made for {self.linear.weight.shape[1]} features, got {x.shape[-1]}")
+        h = self.linear(x.to(self.linear.weight.dtype))
         square = h.square().sum(-1, keepdim=True)
         outside = square > (1.0 if self.ball else 0.0)
         return h / torch.where(outside, square, torch.ones_like(square)).sqrt()
@@ -167,7 +170,7 @@ class WCoRD(nn.Module):
             raise ValueError("index is missing: a memory bank needs the number of each sample")
         if self.training and torch.is_grad_enabled():
             self._watch()
-        u, v = self.student_head(student), self.teacher_head(teacher.to(student.dtype))
+        u, v = self.student_head(student), self.teacher_head(teacher)
         nothing = u.new_zeros(())
         contrast = self._contrast(u, v, index, labels, generator) if self.global_weight else nothing
         local = self.local(v, u, generator=generator) if self.local_weight else nothing
@@ -219,7 +222,7 @@ def dual_dependency(
 ) -> Estimate:
     """A lower bound of the Wasserstein dependency of x and y: the dual of W_1 with a trained critic, on rows it has not seen.
 
-    The critic is <g(x), h(y)> of two heads into the unit ball, 1-Lipschitz under |x - x'| + |y - y'|; then the mean over the joint
+    The critic is <g(x), h(y)> of two heads into the unit ball, 1-Lipschitz under |x - x'| + |y - y'|. Its mean over the joint law
     minus that over the product is the trace of the cross-covariance of the embeddings, and at most W_1 between the two. Trained
     on a share 1 - held_out of the rows, evaluated without bias on the others: its expectation is zero under independence, and
     never above the dependency. x (n, d1), y (n, d2) paired; in units of the data. The standard error is that over held-out rows.
