@@ -35,11 +35,12 @@ def _logits(teacher: ContextTable, student: ContextTable) -> tuple[Tensor, Tenso
 
 def trained_exactly(teacher: ContextTable, divergence: Divergence, on_policy: bool, steps: int, rate: float) -> ContextTable:
     """The student after exact gradient steps behind the teacher's prefixes, or its own (held fixed in each step)."""
-    student = chain_student()
-    fixed = prefix_law(torch.softmax(_logits(teacher, student)[0], -1), _ORDER, LENGTH).mean(0)
+    student, ids = chain_student(), contexts(SIZE, _ORDER)
+    theirs = teacher(ids)[:, -1].detach()
+    fixed = prefix_law(torch.softmax(theirs, -1), _ORDER, LENGTH).mean(0)
 
     def step(_: int) -> tuple[Tensor, dict[str, Tensor | float]]:
-        theirs, mine = _logits(teacher, student)
+        mine = student(ids)[:, -1]
         law = prefix_law(torch.softmax(mine.detach(), -1), _ORDER, LENGTH).mean(0) if on_policy else fixed
         return law @ divergence.from_logits(theirs, mine), {}
 

@@ -34,7 +34,7 @@ _THREE: dict[str, Divergence] = {"KL": KL(), "JS": JensenShannon(), "reverse KL"
 
 def _chains(setting: Setting) -> Row:
     teacher = chain_teacher(setting.seed)
-    steps, rate = (120, 0.1) if setting.quick else (800, 0.03)
+    steps, rate = (120, 0.1) if setting.quick else (400, 0.05)
     row: Row = {}
     for name, divergence in _THREE.items():
         for where in ("off", "on"):
@@ -59,7 +59,7 @@ def _text_models(quick: bool) -> tuple[Any, Any]:
     split = len(ids) * 9 // 10
     teacher = tiny_gpt2(tokenizer.size, layers=3, width=96, heads=4, positions=64, seed=0)
     student = tiny_gpt2(tokenizer.size, layers=1, width=48, heads=4, positions=64, seed=1)
-    for model, steps, seed in ((teacher, 40 if quick else 400, 0), (student, 40 if quick else 150, 1)):
+    for model, steps, seed in ((teacher, 40 if quick else 300, 0), (student, 40 if quick else 150, 1)):
         fit_language_model(model, ids[:split], steps=steps, batch=32, length=48, generator=torch.Generator().manual_seed(seed))
     return teacher, student
 
