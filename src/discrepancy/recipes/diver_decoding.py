@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def _channel(setting: Setting) -> Row:
             arms |= {"left ": Diver(span=LeftRisk())}
             arms |= {"one token ": Diver(span=FixedSpan(1)), "six tokens ": Diver(span=FixedSpan(6))}
         for arm, settings in arms.items():
-            verifier = pmi if setting.choice is None else _embedded(setting.choice, channel)
+            verifier = pmi
+            if setting.choice is not None:  # a distance is no number of nats: it needs a weight of its own to be heard
+                verifier, settings = _embedded(setting.choice, channel), replace(settings, pmi_weight=30 * settings.pmi_weight)
             made = [
                 diver_decoding(channel, channel.prompt(a), verifier=verifier, settings=settings, x_ids=a, max_new_tokens=6)
                 for a in x
