@@ -65,7 +65,7 @@ def test_intervals_are_those_of_student():
     # t(2, .975) = 4.3027; the standard deviation of 3, 3.2, 3.1 is .1.
     cell = Cell("m", "kl", (3.0, 3.2, 3.1))
     assert cell.half_width == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
-    assert number(cell) == "3.1 ± 0.2"
+    assert number(cell) == "3.10 ± 0.25"
     assert number(Cell("m", "kl", (61.23, 61.31))) == "61.3 ± 0.5"
     assert number(Cell("m", "kl", (0.5,))) == "0.5"
     assert number(Cell("m", "kl", (120.0, 180.0, 90.0))) == "130 ± 114"
@@ -107,7 +107,7 @@ def test_the_command_runs_writes_and_exits_by_failures(planted, tmp_path, capsys
     assert figure.stat().st_size > 5_000
     shown = capsys.readouterr().out
     assert "rises" in shown
-    assert "3.1 ± 0.2" in shown
+    assert "3.10 ± 0.25" in shown
     assert run(["matrix", "--methods", "rises", "--divergences", "jensen-shannon", "--seeds", "1", "--quiet"]) == 1
 
 

@@ -20,6 +20,7 @@ def matrix(
     methods: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     divergences: Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")] = None,
     seeds: int = 5,
+    jobs: int = 1,
     committed: Annotated[bool, Parameter(negative="")] = False,
     markdown: Annotated[bool, Parameter(negative="")] = False,
     figure: Path | None = None,
@@ -39,6 +40,8 @@ def matrix(
         Divergences, for example kl jensen-shannon alpha:a=0.5 (default: ten).
     seeds
         The number of seeds, 0, 1, ...; the same for all divergences of a method.
+    jobs
+        How many cells are run at a time, each in a process of its own with its share of the threads.
     committed
         Print the table that the package carries, cut to --methods and --divergences, and run nothing.
     markdown
@@ -69,10 +72,17 @@ def matrix(
             raise UsageError("the package carries no table yet: run without --committed")
         table = _cut(known, chosen, columns)
     else:
+        from contextlib import ExitStack
+
+        from discrepancy.cli.processes import pool
         from discrepancy.cli.progress import bar
 
-        with bar(quiet=quiet) as progress:
-            table = swap_table(chosen or list(tasks()), columns or DIVERGENCES, seeds=seeds, progress=progress)
+        if jobs < 1:
+            raise UsageError(f"--jobs must be at least 1, got {jobs}")
+        with ExitStack() as stack:
+            progress = stack.enter_context(bar(quiet=quiet))
+            mapper = stack.enter_context(pool(jobs)).map if jobs > 1 else map
+            table = swap_table(chosen or list(tasks()), columns or DIVERGENCES, seeds=seeds, progress=progress, mapper=mapper)
     if figure is not None:
         from discrepancy.recipes.matrix_views import draw
 

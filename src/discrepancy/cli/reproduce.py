@@ -88,30 +88,11 @@ def _each(slugs: list[str], jobs: int, options: dict[str, Any]) -> Iterator[tupl
     if jobs == 1:
         yield from (_one(slug, **options) for slug in slugs)
         return
-    import os
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+    from discrepancy.cli.processes import pool
 
-    threads = max(1, (os.cpu_count() or jobs) // jobs)
-    # Spawned, not forked: a forked torch hangs on its own threads.
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _share_threads, (threads,)) as pool:
-        futures = [pool.submit(_one, slug, **options) for slug in slugs]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _share_threads(threads: int) -> None:
-    """What a worker does first: torch's and Numba's threads are set before anything computes."""
-    import os
-
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
+    with pool(jobs) as executor:
+        for future in [executor.submit(_one, slug, **options) for slug in slugs]:
+            yield future.result()
 
 
 def _choice(text: str | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,11 +151,13 @@ def swap_table(
     *,
     seeds: int = 5,
     progress: Callable[[int, int, str], None] | None = None,
+    mapper: Callable[..., Iterable[Cell]] = map,
 ) -> Matrix:
     """Run each method's small task with each divergence, seeds 0 to `seeds` - 1 the same along a row.
 
     Names are slugs of papers and texts as the command line takes them ("alpha:a=0.5"). A divergence that a method refuses is a
-    cell with its reason; a run that fails numerically is one too. Raises ValueError for an unknown name, a method without a task,
+    cell with its reason; a run that fails numerically is one too. `mapper` is `map`,
+    or that of a pool of processes. Raises ValueError for an unknown name, a method without a task,
     a divergence named twice, or fewer than one seed, before any run. Time: the sum of the tasks, a few seconds each.
     """
     from discrepancy._registry import parse
@@ -169,12 +171,12 @@ def swap_table(
     if len(objects) != len(divergences):
         raise ValueError(f"a divergence is named twice in {', '.join(divergences)}")
     rows = tuple(Row(slug, task.measures, task.better, repr(task.default)) for slug, task in known.items())
-    cells, total = [], len(known) * len(objects)
-    for slug, task in known.items():
-        for text, divergence in objects.items():
-            if progress is not None:
-                progress(len(cells), total, f"{slug} with {text}")
-            cells.append(_cell(slug, task, text, divergence, seeds))
+    pairs = [(slug, text) for slug in known for text in objects]
+    cells: list[Cell] = []
+    for cell in mapper(run_cell, *zip(*pairs, strict=True), [seeds] * len(pairs)):
+        cells.append(cell)
+        if progress is not None:
+            progress(len(cells), len(pairs), f"{cell.method} with {cell.divergence}")
     return Matrix(rows, tuple(objects), seeds, tuple(cells))
 
 
@@ -185,7 +187,11 @@ def _task(slug: str) -> SwapTask:
     return task
 
 
-def _cell(slug: str, task: SwapTask, text: str, divergence: Any, seeds: int) -> Cell:
+def run_cell(slug: str, text: str, seeds: int) -> Cell:
+    """One method with one divergence, by their names, over seeds 0 to `seeds` - 1."""
+    from discrepancy._registry import parse
+
+    task, divergence = _task(slug), parse(text)
     refusal = task.admits.refusal(divergence)
     if refusal is not None:
         return Cell(slug, text, refusal=refusal)
@@ -209,4 +215,4 @@ def _half_width(values: Sequence[float]) -> float:
     return float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-__all__ = ["DIVERGENCES", "Cell", "Matrix", "Row", "committed", "swap_table", "tasks"]
+__all__ = ["DIVERGENCES", "Cell", "Matrix", "Row", "committed", "run_cell", "swap_table", "tasks"]

@@ -17,7 +17,9 @@ def number(cell: Cell) -> str:
     half = cell.half_width
     if not math.isfinite(half) or half == 0:
         return f"{cell.mean:.3g}"
-    digits = max(0, -math.floor(math.log10(half)))
+    place = math.floor(math.log10(half))
+    # One digit of the half width, two where the first is a 1 or a 2.
+    digits = max(0, -place + (half < 3 * 10.0**place))
     if digits > 6:
         return f"{cell.mean:.3g} ± {half:.1g}"
     return f"{cell.mean:.{digits}f} ± {half:.{digits}f}"
