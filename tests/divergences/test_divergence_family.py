@@ -465,3 +465,34 @@ def test_skewed_jensen_shannon(seed, w):
     torch.testing.assert_close(
         SkewedJensenShannon(1 - small).from_probs(p, q) / small, ReverseKL().from_probs(p, q), rtol=1e-4, atol=1e-9
     )
+
+
+# -- transformations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "D",
+    [
+        Renyi(0.5),
+        Renyi(2),
+        Renyi(math.inf),
+        Tsallis(0.5),
+        CauchySchwarz(),
+        HoelderPseudo(),
+        AlphaBeta(0.5, 0.3),
+        AlphaBeta(1, -1),
+        Bregman(),
+        Bregman(FermiDirac()),
+        SkewedJensenShannon(0.3),
+    ],
+    ids=repr,
+)
+def test_torch_func_sees_the_same_values_and_gradients(D):
+    u, v = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0), dtype=float64)
+    leaf = u.clone().requires_grad_()
+    value = D.from_logits(leaf, v)
+    (grad,) = torch.autograd.grad(value.sum(), leaf)
+    torch.testing.assert_close(torch.func.vmap(D.from_logits)(u, v), value.detach(), rtol=1e-12, atol=1e-15)
+    mapped = torch.func.vmap(torch.func.grad(lambda a, b: D.from_logits(a, b)))(u, v)
+    torch.testing.assert_close(mapped, grad, rtol=1e-10, atol=1e-14)
+    assert torch.autograd.gradgradcheck(lambda a: D.from_logits(a, v), leaf)

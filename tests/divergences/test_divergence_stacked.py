@@ -135,6 +135,8 @@ def test_refusals_and_pickles():
         GeneralizedCauchySchwarz().from_logits(torch.full((2, 3), -math.inf))
     with pytest.raises(ValueError, match="u has 1 logit"):
         GeneralizedCauchySchwarz().from_logits(torch.tensor([[math.nan, 0.0], [0.0, 0.0]]))
+    thirds = GeneralizedJensenShannon(torch.ones(3) / 3)  # type: ignore[arg-type]  (float32, exact to its own rounding)
+    assert thirds.weights == pytest.approx((1 / 3, 1 / 3, 1 / 3), rel=1e-12)
     D = GeneralizedJensenShannon((0.25, 0.75))
     assert pickle.loads(pickle.dumps(D)) == D
     assert repr(D) == "GeneralizedJensenShannon(weights=(0.25, 0.75))"

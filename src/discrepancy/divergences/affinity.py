@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from discrepancy.divergences.power import Alpha
+from discrepancy.divergences.streamed import transformed
 
 _NEAR = 0.4  # |log affinity| below which it is log1p of a power divergence: every digit is kept next to equality
 
@@ -45,7 +46,7 @@ def log_affinity(order: float, log_p: Tensor, log_q: Tensor, power: Rows | None 
         value = torch.where(small, torch.log1p(-torch.where(small, mass, torch.zeros_like(mass))), value)
     else:
         near = (value.detach().abs() < _NEAR) & ~special.squeeze(-1)
-        if bool(near.any()):
+        if transformed() or bool(near.any()):
             if power is None:
                 keep = near.unsqueeze(-1)
                 divergence = Alpha(a)._from_logits(torch.where(keep, log_p, zero), torch.where(keep, log_q, zero))

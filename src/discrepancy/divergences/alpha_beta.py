@@ -13,6 +13,7 @@ from discrepancy.divergences.divergence import Divergence
 from discrepancy.divergences.elementary import exp_excess, log_ratio
 from discrepancy.divergences.measures import MeasureDivergence, power_at_zero, safe_log, with_edge_slopes
 from discrepancy.divergences.power import Alpha
+from discrepancy.divergences.streamed import transformed
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class AlphaBeta(MeasureDivergence):
             terms = torch.where(here, cost, terms)
         value = terms.sum(-1)
         infinite = ~torch.isfinite(value.detach())
-        if flat is None and bool(infinite.any()):
+        if flat is None and (transformed() or bool(infinite.any())):
             # Zero times infinity in a backward pass is NaN: rows of infinite value are evaluated at equality instead.
             again = self._evaluate(log_p, log_q, u, infinite.unsqueeze(-1))
             return torch.where(infinite, torch.full_like(again, torch.inf), again)

@@ -12,6 +12,7 @@ from discrepancy.divergences.bregman_generators import BregmanGenerator, Squared
 from discrepancy.divergences.divergence import Divergence
 from discrepancy.divergences.elementwise_generator import ElementwiseGenerator
 from discrepancy.divergences.measures import MeasureDivergence
+from discrepancy.divergences.streamed import transformed
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Bregman(MeasureDivergence):
         return self._from_values(p, q)
 
     def _from_logits(self, log_p: Tensor, log_q: Tensor) -> Tensor:
-        self._check_values("softmax(u)", torch.exp(log_p.detach()))
-        self._check_values("softmax(v)", torch.exp(log_q.detach()))
+        if self.domain[0] > 0 or self.domain[1] < 1:
+            self._check_values("softmax(u)", torch.exp(log_p.detach()))
+            self._check_values("softmax(v)", torch.exp(log_q.detach()))
         return _flat_where_infinite(self.convex.log_divergence, log_p, log_q)
 
     def reversed(self) -> Divergence:
@@ -68,7 +70,7 @@ def _flat_where_infinite(formula: Callable[[Tensor, Tensor], Tensor], p: Tensor,
     """formula(p, q), where a row of infinite value has gradient zero: it is evaluated at equality instead."""
     value = formula(p, q)
     infinite = torch.isinf(value.detach())
-    if not (value.requires_grad and bool(infinite.any())):
+    if not transformed() and not (value.requires_grad and bool(infinite.any())):
         return value
     row, fixed = infinite.unsqueeze(-1), q.detach()
     again = formula(torch.where(row, fixed, p), torch.where(row, fixed, q))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -94,8 +93,9 @@ class GeneralizedJensenShannon(StackedDivergence):
     def __post_init__(self) -> None:
         if self.weights is None:
             return
-        given: Sequence[float] = self.weights.tolist() if isinstance(self.weights, Tensor) else list(self.weights)
-        w = checked_weights(torch.tensor(given, dtype=torch.float64), (len(given),), "weights", like=torch.zeros(1).double())
+        given = self.weights if hasattr(self.weights, "dtype") else torch.tensor(list(self.weights), dtype=torch.float64)
+        like = torch.zeros((), dtype=torch.float64)
+        w = checked_weights(given, (len(given),), "weights", like=like)
         if len(given) < 2:
             raise ValueError(f"weights must be given for two laws at least, got {len(given)}")
         object.__setattr__(self, "weights", tuple(w.tolist()))
