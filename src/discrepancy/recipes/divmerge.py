@@ -76,7 +76,7 @@ def _digits(setting: Setting, choice: Divergence) -> Row:
     across = np.array([[accuracy(model, *test) for model in experts] for test in family.tests])
     apart = divergence_matrix(family.vectors, family.inputs, choice).numpy()
     off = ~np.eye(4, dtype=bool)
-    row["digits rank correlation"] = float(spearmanr(-apart[off], across[off])[0])
+    row["digits rank correlation"] = float(spearmanr(-apart[off], across[off]).statistic)  # type: ignore[attr-defined]
     return row
 
 

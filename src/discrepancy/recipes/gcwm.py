@@ -112,8 +112,8 @@ def _pairs(family: Family) -> Row:
         merged = Averaging().merge(pair).model()
         forgotten.append(sum(family.experts[k] - accuracy(merged, *family.tests[k]) for k in (i, j)) / 2)
     return {
-        "rank correlation conflict": float(spearmanr(conflicts, forgotten)[0]),
-        "rank correlation alignment": float(spearmanr(alignments, forgotten)[0]),
+        "rank correlation conflict": float(spearmanr(conflicts, forgotten).statistic),  # type: ignore[attr-defined]
+        "rank correlation alignment": float(spearmanr(alignments, forgotten).statistic),  # type: ignore[attr-defined]
     }
 
 

@@ -42,9 +42,8 @@ class GreedyDecoding(Source):
         if "input_ids" not in given:
             raise ValueError("GreedyDecoding needs token indices: a tensor (n, T), or a mapping with input_ids")
         source = given["input_ids"]
-        end = self._token(expert, "eos_token_id", None)
-        start = self._token(expert, "decoder_start_token_id", None)
-        padding = self._token(expert, "pad_token_id", end if end is not None else 0)
+        end, start = self._token(expert, "eos_token_id"), self._token(expert, "decoder_start_token_id")
+        padding = next(t for t in (self._token(expert, "pad_token_id"), end, 0) if t is not None)
         if start is None:
             raise ValueError("the model's configuration has no decoder_start_token_id: pass it to GreedyDecoding")
         written = torch.full((len(source), 1), start, dtype=source.dtype, device=source.device)
@@ -76,10 +75,9 @@ class GreedyDecoding(Source):
         text = {k: v for k, v in given.items() if k != "encoder_outputs"} | {"decoder_input_ids": written[:, :-1]}
         return Predictions(text, logits, torch.stack(masks, 1)).rows((~empty).nonzero()[:, 0])
 
-    def _token(self, expert: BoundModel, name: str, otherwise: int | None) -> int | None:
+    def _token(self, expert: BoundModel, name: str) -> int | None:
         own = getattr(self, name)
-        found = own if own is not None else getattr(getattr(expert, "config", None), name, None)
-        return found if found is not None else otherwise
+        return own if own is not None else getattr(expert.config, name, None)
 
 
 __all__ = ["GreedyDecoding"]
