@@ -25,7 +25,7 @@ TASKS = (
     Task("512 x 150,000 float32", 512, 150_000, repeats=2),
     Task("512 x 150,000 bfloat16", 512, 150_000, dtype="bfloat16", repeats=2, divergences=("KL", "JensenShannon")),
     Task("512 x 150,000 float32, two threads", 512, 150_000, threads=2, repeats=2, divergences=("KL", "JensenShannon")),
-    Task("4,096 x 32,000 float32", 4096, 32_000, repeats=2, divergences=("KL", "ReverseKL", "JensenShannon")),
+    Task("4,096 x 32,000 float32", 4096, 32_000, repeats=2, divergences=("KL", "JensenShannon")),
     Task("4,096 x 32,000 bfloat16", 4096, 32_000, dtype="bfloat16", repeats=2, divergences=("KL",)),
     Task("256 x 1,000 float32", 256, 1000, repeats=30, memory=False),
     Task("100 x 10 float32", 100, 10, repeats=300, memory=False),

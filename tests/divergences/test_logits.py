@@ -1,6 +1,9 @@
 """Divergences of logits: the compiled loops and the streamed formula beside the plain one, in every precision and layout."""
 
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -239,6 +242,30 @@ def test_streamed_memory_is_inputs_gradient_and_blocks(monkeypatch):
         v.grad = None
 
 
+@pytest.mark.slow
+def test_peak_memory_of_a_process():
+    """128 x 150,000 in float32: the resident set's high-water mark is the inputs, one gradient and little more."""
+    script = """
+import ctypes, sys
+from pathlib import Path
+import torch
+from discrepancy import KL
+torch.set_num_threads(1)
+status = lambda name: next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith(name))
+KL().from_logits(torch.zeros(2, 8), torch.ones(2, 8, requires_grad=True)).sum().backward()
+u, v = torch.empty(128, 150_000).normal_(), torch.empty(128, 150_000).normal_().requires_grad_()
+ctypes.CDLL(None).malloc_trim(0)
+Path("/proc/self/clear_refs").write_text("5")
+before, inputs = status("VmRSS"), 2 * u.numel() * 4 / 1024
+KL().from_logits(u, v).sum().backward()
+print((status("VmHWM") - before + inputs) / inputs)
+"""
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the high-water mark is read from /proc")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.6
+
+
 class _Watch(torch.utils._python_dispatch.TorchDispatchMode):
     """Notes the size of every tensor that an operation allocates."""
 
@@ -253,6 +280,17 @@ class _Watch(torch.utils._python_dispatch.TorchDispatchMode):
             if isinstance(t, torch.Tensor) and t.untyped_storage().data_ptr() not in old:
                 self.sizes.append(t.untyped_storage().nbytes() // t.element_size())
         return out
+
+
+def test_one_tensor_on_both_sides():
+    u, _ = pair(3, 9)
+    u.requires_grad_()
+    D = KL().skewed(0.2)
+    for f in (KL(), D):
+        assert bool((torch.autograd.grad(f.from_logits(u, u).sum(), u)[0].abs() < 1e-14).all())
+        (got,) = torch.autograd.grad(f.from_logits(u, u.flip(-1)).sum(), u)
+        (want,) = torch.autograd.grad(f._from_logits(u.log_softmax(-1), u.flip(-1).log_softmax(-1)).sum(), u)
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-13)
 
 
 def test_exact_symmetry_and_reversal():

@@ -57,11 +57,11 @@ class Divergence(ABC):
         inspected for NaN.
         """
         from discrepancy.divergences.logit_boundary import category_mask, logit_pair, row_mask
-        from discrepancy.divergences.streamed import streamed, transformed
+        from discrepancy.divergences.streamed import streamed
 
         u, v, axis = logit_pair(u, v, dim)
-        value = streamed(self, u, v, category_mask(mask, u, axis), row_mask(where, u))
-        return value if transformed() else _warned(self, value)
+        value, sound = streamed(self, u, v, category_mask(mask, u, axis), row_mask(where, u))
+        return value if sound else _warned(self, value)
 
     def between(self, P: Any, Q: Any) -> Estimate:
         """The divergence between two `torch.distributions` objects in closed form, of their batch shape, differentiable.

@@ -36,20 +36,22 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
 
 
-def streamed(divergence: Divergence, u: Tensor, v: Tensor, mask: Tensor | None, where: Tensor | None) -> Tensor:
-    """The divergence along the last dimension of u, v (..., V); `mask` has their shape and `where` the shape (...).
+def streamed(divergence: Divergence, u: Tensor, v: Tensor, mask: Tensor | None, where: Tensor | None) -> tuple[Tensor, bool]:
+    """The divergence along the last dimension of u, v (..., V), and whether all values are known to be finite.
+
+    `mask` has the shape of u and v, and `where` the shape (...).
 
     By the compiled loops where the tensors are on the CPU and the divergence is one of the table's or a positive combination
     of such; else in torch, block by block. Raises ValueError as `Divergence.from_logits` says.
     """
     from discrepancy.divergences.loop_terms import loop_terms
 
-    if transformed():
-        return plain_formula(divergence, u, v, mask, where)
+    if transformed():  # nobody is told of infinite values where the numbers may not be looked at
+        return plain_formula(divergence, u, v, mask, where), True
     looped = u.device.type == "cpu" and loop_terms(divergence, 1e-12) is not None and u.numel() > 0
     if not looped and u.numel() <= SMALL:
         _require_laws(u, v, mask, where)
-        return plain_formula(divergence, u, v, mask, where)
+        return plain_formula(divergence, u, v, mask, where), False
     return _Rows.apply(u, v, divergence, mask, where, looped)  # type: ignore[return-value]
 
 
@@ -59,27 +61,23 @@ class _Rows(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: Any, u: Tensor, v: Tensor, divergence: Divergence, mask: Tensor | None, where: Tensor | None, looped: bool
-    ) -> Tensor:
+    ) -> tuple[Tensor, bool]:
         ctx.divergence, ctx.mask, ctx.where, ctx.looped = divergence, mask, where, looped
         dtype = precision(u, v)
         n = u.numel() // u.shape[-1]
         if looped:
-            from discrepancy.divergences.loop_rows import NotALaw, values
+            from discrepancy.divergences.loop_rows import NotALaw, evaluate
 
-            ctx.keep = np.ones(n, bool) if where is None else where.reshape(n).numpy()
             asked = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
             try:
-                facts = values(divergence, _blocks(u, v, mask), ctx.keep, dtype, asked)  # type: ignore[arg-type]
+                ctx.facts = evaluate(divergence, _blocks(u, v, mask), where, n, dtype, asked)  # type: ignore[arg-type]
             except NotALaw:
                 _require_laws(u, v, mask, where)
                 raise
-            numbers = facts[:, 4].astype(np.float64 if dtype == torch.float64 else np.float32)
-            sound = np.isfinite(numbers)
-            if not sound.all():  # what overflows the precision of the value has no gradient either
-                facts[~sound, 4] = numbers[~sound]
-                if np.isnan(numbers).any():
-                    raise NumericalError(f"{divergence!r} of these logits overflows {dtype}: use float64")
-            ctx.facts, value = facts, torch.from_numpy(numbers)
+            numbers, sound = ctx.facts.values(dtype)
+            if not sound and np.isnan(numbers).any():
+                raise NumericalError(f"{divergence!r} of these logits overflows {dtype}: use float64")
+            value = torch.from_numpy(numbers)
         else:
             value = torch.zeros(n, dtype=dtype, device=u.device)
             counted = None if where is None else where.reshape(n)
@@ -90,11 +88,12 @@ class _Rows(torch.autograd.Function):
                     a, b, kept = block.rows[0], block.rows[1], block.rows[2] if mask is not None else None
                     _require_laws(a, b, kept, some)
                     value[here] = plain_formula(divergence, a, b, kept, some)
+            sound = bool(torch.isfinite(value).all())
         ctx.save_for_backward(u, v)
-        return value.reshape(u.shape[:-1])
+        return value.reshape(u.shape[:-1]), sound
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         u, v = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: the gradient itself is to be differentiated
             return (*_twice(ctx, u, v, grad), None, None, None, None)
@@ -103,8 +102,8 @@ class _Rows(torch.autograd.Function):
 
             blocks, dtype = _blocks(u, v, ctx.mask), precision(u, v)
             parts = [
-                gradient(ctx.divergence, blocks, ctx.keep, ctx.facts, grad, dtype, like, like is u) if need else None
-                for like, need in zip((u, v), ctx.needs_input_grad[:2], strict=True)
+                gradient(ctx.divergence, blocks, ctx.facts, grad, dtype, like, of_p) if need else None
+                for like, of_p, need in zip((u, v), (True, False), ctx.needs_input_grad[:2], strict=True)
             ]
             return (*parts, None, None, None, None)
         return (*_by_blocks(ctx, u, v, grad), None, None, None, None)
