@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from discrepancy._validate import positive, whole_number
 from discrepancy.divergences import KL, Divergence, FDivergence, JensenShannon, ReverseKL, SkewedJensenShannon
 from discrepancy.divergences.admission import Admission
+from discrepancy.divergences.truncated import TruncatedLogits, truncated
 from discrepancy.language_models import sequence_mean
 
 ADMITS = Admission("on_policy_distillation", kinds=(Divergence,))
@@ -89,19 +90,8 @@ def token_values(
         student, teacher = student / temperature, teacher / temperature
     if top_tokens is None or whole_number(top_tokens, 1, "top_tokens") >= teacher.shape[-1]:
         return divergence.from_logits(teacher, student, where=mask)
-    found = divergence.from_logits(*_binned(teacher[mask], student[mask], top_tokens))
+    found = truncated(divergence, TruncatedLogits.of(teacher[mask], top_tokens), student[mask])
     return found.new_zeros(mask.shape).masked_scatter(mask, found)
-
-
-def _binned(teacher: Tensor, student: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the teacher's k most probable tokens and of the rest, (N, k + 1), of both."""
-    indices = teacher.topk(k, -1).indices
-    pair = []
-    for logits in (teacher, student):
-        log_probs = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), -1)
-        rest = torch.logsumexp(log_probs.scatter(-1, indices, -torch.inf), -1, keepdim=True)
-        pair.append(torch.cat([log_probs.gather(-1, indices), rest], -1))
-    return pair[0], pair[1]
 
 
 def matched_vocabularies(student_logits: Tensor, teacher_logits: Tensor, vocabulary: int | None) -> tuple[Tensor, Tensor]:
