@@ -112,10 +112,12 @@ def _sets(seed: int, tasks: int) -> tuple[list[tuple[Tensor, Tensor]], list[tupl
     return [(v[:_TRAIN], y[:_TRAIN]) for v in views], [(v[_TRAIN:], y[_TRAIN:]) for v in views]
 
 
-def _base(train: list[tuple[Tensor, Tensor]], generator: torch.Generator, *, inputs: int = 64) -> nn.Sequential:
+def _base(
+    train: list[tuple[Tensor, Tensor]], generator: torch.Generator, *, inputs: int = 64, rate: float = _BASE_RATE
+) -> nn.Sequential:
     base = network(generator, inputs)
     mixture = torch.cat([x for x, _ in train]), torch.cat([y for _, y in train])
-    fit_classifier(base, *mixture, 60, generator, learning_rate=_BASE_RATE)
+    fit_classifier(base, *mixture, 60, generator, learning_rate=rate)
     return base
 
 
@@ -125,13 +127,15 @@ def _family(vectors: TaskVectors, inputs: list[Tensor], tests: list[tuple[Tensor
 
 
 @cache
-def digit_family(seed: int, tasks: int = 4, steps: int = 600, unlabelled: int = 100) -> Family:
-    """The base after 60 steps on the mixture of the first `tasks` tasks, and an expert of each after `steps` more."""
+def digit_family(seed: int, tasks: int = 4, steps: int = 600, base_rate: float = _BASE_RATE) -> Family:
+    """The base after 60 steps at `base_rate` on the mixture of the first `tasks` tasks, an expert of each after `steps` more, and
+    100 unlabelled images of each.
+    """
     generator = torch.Generator().manual_seed(seed)
     train, tests = _sets(seed, tasks)
-    base = _base(train, generator)
+    base = _base(train, generator, rate=base_rate)
     experts = [fit_classifier(copy.deepcopy(base), *task, steps, generator) for task in train]
-    inputs = [x[torch.randperm(_TRAIN, generator=generator)[:unlabelled]] for x, _ in train]
+    inputs = [x[torch.randperm(_TRAIN, generator=generator)[:100]] for x, _ in train]
     return _family(TaskVectors(base, experts), inputs, tests)
 
 
