@@ -126,7 +126,7 @@ def _transfer(setting: Setting, local: dict[str, Any]) -> Row:
         net = MLP(64, 1, nn.ReLU).build(64, 32, generator=torch.Generator().manual_seed(61_000 + seed))
         return nn.Sequential(*net, nn.ReLU())
 
-    students = {"random": backbone(), "logits": backbone(), "WCoRD": backbone()}
+    students: dict[str, nn.Module] = {"random": backbone(), "logits": backbone(), "WCoRD": backbone()}
     loss = KnowledgeDistillation(temperature=4.0, weight=1.0, task_weight=0.0)
     whole = nn.Sequential(students["logits"], nn.Linear(32, 5))
     for parameter in whole[1].parameters():
@@ -143,6 +143,7 @@ def _transfer(setting: Setting, local: dict[str, Any]) -> Row:
             return self.contrast(u, v)
 
     distil(students["WCoRD"], known.train, None, _Features(), teacher=outputs_of(taught, known.train), **options)
+    students["teacher"] = taught  # the reference: what there was to be learned
     return {f"probe {n}": _probe(net, torch.Generator().manual_seed(62_000 + seed)) for n, net in students.items()}
 
 
@@ -187,6 +188,7 @@ def judge(rows: list[Row], quick: bool) -> list[Check]:
         check("accuracy of CE + dual contrast over CE", gain("dual", "CE"), "reported", True),
         check("unseen digits: probe of WCoRD features over random ones", over_random, "mean >= 3", mean(over_random) >= 3),
         check("unseen digits: the same over logit distillation", over_logits, "mean >= -1", mean(over_logits) >= -1),
+        check("unseen digits: the teacher's own features over random ones", gain("teacher", "random", "probe"), "reported", True),
         check("size of the dual at correlation 0, held out", null, "< 0.05 in every seed", max(null) < 0.05),
         check("least rise of the dual over correlations 0, .3, .6, .9", rise, "> 0 in every seed", min(rise) > 0),
     ]

@@ -205,7 +205,8 @@ def test_negatives_in_a_batch() -> None:
 def test_the_bank_never_draws_the_sample_itself_and_follows_its_visits() -> None:
     bank = MemoryBank(9, 4, momentum=0.5, generator=torch.Generator().manual_seed(0))
     index = torch.arange(9)
-    rows = bank.draw(index, 4000, generator=torch.Generator().manual_seed(1))
+    source = torch.Generator().manual_seed(1)
+    rows = torch.cat([bank.draw(index, 8, generator=source) for _ in range(500)], 1)
     assert not bool((rows == index[:, None]).any())
     counts = torch.stack([torch.bincount(r, minlength=9) for r in rows])
     expected = 4000 / 8
