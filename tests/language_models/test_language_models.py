@@ -68,6 +68,13 @@ def test_half_precision_logits_are_scored_in_single():
     torch.testing.assert_close(found.double(), exact, atol=2e-6, rtol=1e-6)
 
 
+def test_tokens_that_the_model_has_not_are_named(model):
+    with pytest.raises(ValueError, match=r"no token or no position.*\[0, 11\]"):
+        logits_of(model, torch.tensor([[0, 11]]))
+    with pytest.raises(ValueError, match="sequences of 40"):
+        logits_of(model, torch.zeros(1, 40, dtype=torch.long))
+
+
 def test_the_three_means_differ_as_they_should():
     values = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [7.0, 7.0, 7.0]])
     mask = torch.tensor([[True, True, True], [True, False, False], [False, False, False]])

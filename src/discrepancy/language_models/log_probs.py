@@ -15,7 +15,7 @@ def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None
     `model` is anything called as model(input_ids=..., attention_mask=...) or model(input_ids) that returns a tensor or an object
     with `.logits`: Hugging Face and PEFT models, or a module of one's own. Position ids follow the attention mask, so that left
     padding does not shift a sequence. Raises TypeError for another return, ValueError for indices that are not
-    (B, T) integers, or a mask that the module does not take.
+    (B, T) integers, lie outside the vocabulary, or a mask that the module does not take.
     """
     if input_ids.ndim != 2 or input_ids.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"input_ids must be integer indices (B, T), got {input_ids.dtype} of shape {tuple(input_ids.shape)}")
@@ -34,7 +34,13 @@ def logits_of(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None
         options["attention_mask"] = attention_mask.long()
         if "config" in dir(model) and not bool(attention_mask.all()):
             options["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
-    output = model(input_ids, **options)
+    try:
+        output = model(input_ids, **options)
+    except IndexError as error:
+        raise ValueError(
+            f"{type(model).__name__} has no token or no position for some of input_ids, which lie in [{int(input_ids.min())}, "
+            f"{int(input_ids.max())}] in sequences of {input_ids.shape[1]}: the model and the tokenizer must belong together"
+        ) from error
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(logits, Tensor) or logits.ndim != 3:
         raise TypeError(
