@@ -29,7 +29,7 @@ _HEADING = """# Divergences of logits, side by side
 
 Written by `make bench-divergences` ({machine}). Value and gradient in the student's logits (for vectors: in q). Each contender
 works in a process of its own; seconds are the processor's, the best of several, and with two threads the clock's; compilation is
-left out for all. *ratio* is the fastest peer's time over ours. Memory is the largest resident set while a call runs, less what the
+left out for all. *ratio* is the fastest peer's time over ours. Memory is the largest resident set of a call, less what the
 process held before beyond the inputs, over the size of the two inputs: 1.5 is the inputs and one gradient. *error* is the largest
 relative error of value and gradient against float64 formulas that use none of our code, on the first rows.
 
