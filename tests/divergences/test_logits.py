@@ -298,3 +298,19 @@ def test_exact_symmetry_and_reversal():
     for D in (JensenShannon(), TotalVariation()):
         assert torch.equal(D.from_logits(u, v), D.from_logits(v, u))
     assert torch.equal(KL().from_logits(u, v), ReverseKL().from_logits(v, u))
+
+
+@pytest.mark.parametrize("D", [KL(), TotalVariation(), KL().skewed(0.3)], ids=repr)
+def test_long_probability_vectors_by_pieces(D):
+    """Vectors longer than a piece, with zeros at its border: the sum and the gradient of their halves."""
+    draw = torch.Generator().manual_seed(0)
+    p, q = (torch.rand(2, 100_000, generator=draw, dtype=f64) for _ in range(2))
+    p[:, 65_530:65_540] = 0
+    p, q = p / p.sum(-1, keepdim=True), (q / q.sum(-1, keepdim=True)).requires_grad_()
+    value = D.from_probs(p, q)
+    (slope,) = torch.autograd.grad(value.sum(), q)
+    terms = torch.where(p > 0, q * D.generator(torch.where(p > 0, p / q, torch.ones_like(p))), q * D.at_zero)
+    torch.testing.assert_close(value, terms.sum(-1), rtol=1e-11, atol=0)
+    (want,) = torch.autograd.grad(terms.sum(), q)
+    want = want - (q * want).sum(-1, keepdim=True)  # from_probs divides by the sum
+    torch.testing.assert_close(slope, want.detach(), rtol=1e-8, atol=1e-11)

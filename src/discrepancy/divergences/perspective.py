@@ -43,6 +43,22 @@ def log_perspective(f: FDivergence, log_p: Tensor, log_q: Tensor) -> Tensor:
     return terms
 
 
+_PIECE = 1 << 16  # entries whose temporaries the second-level cache holds
+
+
+def _by_pieces(formula: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """formula of tensors of one shape, elementwise, a piece at a time: its temporaries are not of the tensors' size."""
+    first = tensors[0]
+    if first.numel() <= _PIECE or torch.is_grad_enabled():
+        return formula(*tensors)
+    flat = [t.reshape(-1) for t in tensors]
+    out = torch.empty_like(flat[0])
+    for start in range(0, out.numel(), _PIECE):
+        here = slice(start, start + _PIECE)
+        out[here] = formula(*(t[here] for t in flat))
+    return out.view(first.shape)
+
+
 class _Perspective(torch.autograd.Function):
     """The gradient in p is f'(p/q) and in q that of the reversed generator, at q/p; infinite slopes contribute nothing."""
 
@@ -50,27 +66,35 @@ class _Perspective(torch.autograd.Function):
     def forward(ctx: Any, p: Tensor, q: Tensor, f: FDivergence) -> Tensor:
         ctx.save_for_backward(p, q)
         ctx.f = f
-        inside = (p > 0) & (q > 0)
-        one = torch.ones_like(p)
-        sp, sq = torch.where(inside, p, one), torch.where(inside, q, one)
-        terms = torch.where(inside, f._perspective(sp.log(), sq.log(), log_ratio(sp, sq)), torch.zeros_like(p))
-        for here, mass, price in (((p == 0) & (q > 0), q, f.at_zero), ((q == 0) & (p > 0), p, f.slope_at_infinity)):
-            terms = torch.where(here, torch.where(here, mass, one) * price, terms)
-        return terms
+        return _by_pieces(lambda a, b: _terms(f, a, b), p, q)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
         p, q = ctx.saved_tensors
         f: FDivergence = ctx.f
-        inside = (p > 0) & (q > 0)
-        one = torch.ones_like(p)
-        u = log_ratio(torch.where(inside, p, one), torch.where(inside, q, one))
         need_p, need_q, _ = ctx.needs_input_grad
         return (
-            grad * _slope(f, u, inside, (p == 0) & (q > 0), (q == 0) & (p > 0)) if need_p else None,
-            grad * _slope(f.reversed(), -u, inside, (q == 0) & (p > 0), (p == 0) & (q > 0)) if need_q else None,
+            _by_pieces(lambda g, a, b: g * _ratio_slope(f, a, b), grad, p, q) if need_p else None,
+            _by_pieces(lambda g, a, b: g * _ratio_slope(f.reversed(), b, a), grad, p, q) if need_q else None,
             None,
         )
+
+
+def _terms(f: FDivergence, p: Tensor, q: Tensor) -> Tensor:
+    inside = (p > 0) & (q > 0)
+    one = torch.ones_like(p)
+    sp, sq = torch.where(inside, p, one), torch.where(inside, q, one)
+    terms = torch.where(inside, f._perspective(sp.log(), sq.log(), log_ratio(sp, sq)), torch.zeros_like(p))
+    for here, mass, price in (((p == 0) & (q > 0), q, f.at_zero), ((q == 0) & (p > 0), p, f.slope_at_infinity)):
+        terms = torch.where(here, torch.where(here, mass, one) * price, terms)
+    return terms
+
+
+def _ratio_slope(f: FDivergence, p: Tensor, q: Tensor) -> Tensor:
+    inside = (p > 0) & (q > 0)
+    one = torch.ones_like(p)
+    u = log_ratio(torch.where(inside, p, one), torch.where(inside, q, one))
+    return _slope(f, u, inside, (p == 0) & (q > 0), (q == 0) & (p > 0))
 
 
 def _slope(f: FDivergence, u: Tensor, inside: Tensor, at_zero: Tensor, at_infinity: Tensor) -> Tensor:
