@@ -71,7 +71,7 @@ def _supernet(
     known = pair.data()
     net = Supernet(scale=scale, generator=torch.Generator().manual_seed(40_000 + seed))
     order = torch.Generator().manual_seed(50_000 + seed)
-    options = Epochs(epochs, batch=200, learning_rate=5e-3, gradient_clip=1.0)
+    options = Epochs(epochs, batch=200, learning_rate=2e-3, gradient_clip=1.0)
     return net, Sandwich(loss, _WIDTHS).fit(net, known.train, known.train_classes, epochs=options, generator=order)
 
 
@@ -111,7 +111,7 @@ def measure(setting: Setting) -> Row:
     """Four supernets, one a loss, judged at four widths, for one seed."""
     row: Row = {"gradient error": _gradient_error(setting.seed), "not finite": _stress(setting.seed)}
     for name, loss in _losses(setting.choice).items():
-        net, _ = _supernet(setting.seed, loss, 3 if setting.quick else 12)
+        net, _ = _supernet(setting.seed, loss, 3 if setting.quick else 25)
         found = _judged(net)
         for share, score in found.items():
             row |= {f"accuracy {name} {share:g}": score.accuracy, f"ECE {name} {share:g}": score.ece}
