@@ -61,7 +61,6 @@ def test_the_table_of_papers_is_the_generated_one():
 
 
 def test_the_swap_table_is_the_committed_one():
-    printed = subprocess.run(
-        [sys.executable, "-m", "discrepancy.cli", "matrix", "--committed", "--markdown"], check=True, capture_output=True, text=True
-    ).stdout
+    command = [sys.executable, "-m", "discrepancy.cli", "matrix", "--committed", "--markdown"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert printed.strip() in (ROOT / "README.md").read_text(), "run `make readme`"

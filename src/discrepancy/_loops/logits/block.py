@@ -74,7 +74,7 @@ def _count(x, top):
 
 @compiled
 def normaliser(x, low, high, scratch):
-    """(lowest, largest, log sum e^(x - largest)) of a row; the last is not finite where the row is no law: a NaN, +inf, nothing."""
+    """(lowest, largest, log sum e^(x - largest)) of a row; the last is not finite where the row is no law."""
     lowest, top = extremes(x, low, high)
     if not math.isfinite(top):
         return lowest, top, np.nan
