@@ -121,6 +121,14 @@ def sample_lists(x: Any, y: Any, a: Any, b: Any) -> list[tuple[Any, Any, Any, An
     return list(zip(spread(x, "x", 2), spread(y, "y", 2), spread(a, "a", 1), spread(b, "b", 1), strict=True))
 
 
+def cost_matrix(C: Any, name: str = "C") -> Tensor:
+    """A cost matrix (..., n, m) as a tensor; ValueError unless it has rows and columns. Its entries are not looked at."""
+    matrix = as_tensor(C, name)
+    if matrix.ndim < 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+    return matrix
+
+
 def require_finite(x: Tensor, name: str) -> None:
     """Raise ValueError with the count and the first place of the values that are NaN or infinite."""
     # A sum is one pass over memory and is non-finite whenever an entry is; only then look for the places.

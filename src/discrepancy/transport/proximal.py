@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy
 from discrepancy._results import Outcome, TransportResult
-from discrepancy._validate import SamplePair, as_tensor, positive, require_finite, weights, whole_number
+from discrepancy._validate import SamplePair, cost_matrix, positive, require_finite, weights, whole_number
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
 
@@ -78,9 +78,7 @@ class InexactProximal(Discrepancy):
 
     def solve_cost(self, C: Any, a: Any = None, b: Any = None) -> TransportResult:
         """The same for a given cost matrix C (..., n, m) in place of points; the value is differentiable in C, a and b."""
-        matrix = as_tensor(C, "C")
-        if matrix.ndim < 2 or 0 in matrix.shape:
-            raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+        matrix = cost_matrix(C)
         require_finite(matrix, "C")
         batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
         left, right = weights(a, (*batch, n), "a", like=matrix), weights(b, (*batch, m), "b", like=matrix)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from discrepancy._results import Outcome, TransportResult
-from discrepancy._validate import as_tensor, positive, require_finite, weights, whole_number
+from discrepancy._validate import cost_matrix, positive, require_finite, weights, whole_number
 from discrepancy.transport.entropic.certificate import certify
 from discrepancy.transport.entropic.plan_operator import plan_on_request
 from discrepancy.transport.entropic.problem import MatrixProblem
@@ -37,9 +37,7 @@ class UnrolledSinkhorn:
 
     def solve_cost(self, C: Any, a: Any = None, b: Any = None) -> TransportResult:
         """The result for a cost matrix C (..., n, m) with weights a (..., n), b (..., m), equal where omitted."""
-        matrix = as_tensor(C, "C")
-        if matrix.ndim < 2 or 0 in matrix.shape:
-            raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+        matrix = cost_matrix(C)
         require_finite(matrix, "C")
         batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
         left, right = weights(a, (*batch, n), "a", like=matrix), weights(b, (*batch, m), "b", like=matrix)

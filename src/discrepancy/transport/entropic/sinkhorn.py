@@ -10,7 +10,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy
 from discrepancy._results import TransportResult
-from discrepancy._validate import SamplePair, as_tensor, weights
+from discrepancy._validate import SamplePair, cost_matrix, weights
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.certificate import certify
 from discrepancy.transport.entropic.cost_matrix import require_costs, with_reachable_points
@@ -172,9 +172,7 @@ class Sinkhorn(Discrepancy):
         Raises ValueError for a matrix or weights that do not fit, for NaN and -inf, NumericalError where the forbidden pairs
         leave no plan.
         """
-        matrix = as_tensor(C, "C")
-        if matrix.ndim < 2 or 0 in matrix.shape:
-            raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+        matrix = cost_matrix(C)
         batch, (n, m) = matrix.shape[:-2], matrix.shape[-2:]
         left = weights(a, (*batch, n), "a", like=matrix).reshape(-1, n)
         right = weights(b, (*batch, m), "b", like=matrix).reshape(-1, m)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import TransportResult
+from discrepancy._validate import cost_matrix
 from discrepancy.transport.exact.choose import ExactSolver
 from discrepancy.transport.exact.solution import Basis
 
@@ -39,8 +40,7 @@ def unit_masses(weights: Tensor, uniform: bool) -> np.ndarray:
 
 def check_matrix(matrix: Tensor) -> None:
     """Raise ValueError unless a cost matrix (..., n, m) has entries that are numbers or +inf, and is on the CPU."""
-    if matrix.ndim < 2 or 0 in matrix.shape:
-        raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+    cost_matrix(matrix)
     on_cpu(matrix, "C")
     # One pass without a copy: the sum is NaN for a NaN or for infinities of both signs, -inf for one of them.
     total = float(matrix.detach().sum())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
 from discrepancy._results import TransportResult
-from discrepancy._validate import SamplePair, as_tensor, sample, sample_pair, weights
+from discrepancy._validate import SamplePair, cost_matrix, sample, sample_pair, weights
 from discrepancy.costs import Cost, FunctionCost, SquaredEuclidean, as_cost
 from discrepancy.transport.entropic.epsilon import Epsilon, RelativeEpsilon, check_epsilon, resolve
 from discrepancy.transport.entropic.problem import MatrixProblem, Problem
@@ -160,9 +160,7 @@ class UnbalancedSinkhorn(Discrepancy):
         +inf forbids a pair: nothing is carried there. Raises ValueError for a matrix or weights that do not fit, for NaN and
         -inf, and if a hard marginal has a point whose pairs are all forbidden.
         """
-        matrix = as_tensor(C, "C")
-        if matrix.ndim < 2 or 0 in matrix.shape:
-            raise ValueError(f"C must be a cost matrix of shape (..., n, m), got {tuple(matrix.shape)}")
+        matrix = cost_matrix(C)
         forbidden = matrix == math.inf
         finite = torch.where(forbidden, torch.zeros_like(matrix), matrix).detach()
         if not bool(torch.isfinite(finite).all()):
