@@ -37,8 +37,8 @@ def main() -> None:
     if "--all" in sys.argv:
         text = filled(text, "demo", demo())
         results = ROOT / "benchmarks" / "results"
-        # The last two exist once `make bench-transport` and `make bench-structured` have run.
-        measured = [results / name for name in ("README.md", "transport_summary.md", "structured_summary.md")]
+        # The last three exist once their benchmarks have run.
+        measured = [results / name for name in ("README.md", "transport_summary.md", "structured_summary.md", "divergences_summary.md")]
         text = filled(text, "compares", "\n".join(file.read_text(encoding="utf-8") for file in measured if file.exists()))
     file.write_text(text, encoding="utf-8")
 
