@@ -99,7 +99,7 @@ def matrix(
         write(json, dumps(table.to_dict(), indent=2, ensure_ascii=False) + "\n")
     if not quiet and json != "-":
         _show(table, markdown)
-    return CONDITION if any(cell.failure for cell in table.cells) else FINE
+    return CONDITION if not committed and any(cell.failure for cell in table.cells) else FINE
 
 
 def _split(texts: list[str] | None) -> list[str]:
