@@ -157,17 +157,34 @@ def sample(x: Any, name: str = "x", *, like: Tensor | None = None) -> Tensor:
     return x
 
 
-def weights(a: Any, shape: torch.Size | tuple[int, ...], name: str = "a", *, like: Tensor, mass: Mass = "probability") -> Tensor:
+def sum_tolerance(a: Any) -> float | None:
+    """How far from one probabilities may sum in half precision, by what rounding each entry does to them; None otherwise."""
+    dtype = str(getattr(a, "dtype", ""))
+    return 2.0**-8 if dtype.endswith("bfloat16") else 2.0**-10 if dtype.endswith("float16") else None
+
+
+def weights(
+    a: Any,
+    shape: torch.Size | tuple[int, ...],
+    name: str = "a",
+    *,
+    like: Tensor,
+    mass: Mass = "probability",
+    tolerance: float | None = None,
+) -> Tensor:
     """Weights of `shape` (..., n) as a tensor in `like`'s dtype and device; None gives equal weights 1/n.
 
-    With mass="probability" they must be non-negative and sum to one within 1e-4 (float32) or 1e-8 (float64), and are
-    then renormalised exactly; mass="positive" takes any non-negative mass with a positive sum.
+    With mass="probability" they must be non-negative and sum to one within `tolerance`, by default 1e-4 (float32) or 1e-8
+    (float64; what was given in half precision: `sum_tolerance`), and are then renormalised exactly; mass="positive" takes any
+    non-negative mass with a positive sum.
     """
     n = shape[-1]
     if a is None:
         return torch.full((), 1.0 / n, dtype=like.dtype, device=like.device).expand(shape)
     given = as_tensor(a, name, like=like)
-    tolerance = 1e-8 if given.dtype == torch.float64 and like.dtype == torch.float64 else 1e-4
+    if tolerance is None:
+        exact = given.dtype == torch.float64 and like.dtype == torch.float64
+        tolerance = sum_tolerance(a) or (1e-8 if exact else 1e-4)
     if given.device != like.device:
         raise ValueError(f"{name} is on {given.device} and the sample on {like.device}: move one of them")
     given = given.to(like.dtype)

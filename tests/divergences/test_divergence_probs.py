@@ -21,7 +21,7 @@ from discrepancy import (
     SquaredHellinger,
     TotalVariation,
 )
-from discrepancy.divergences import InfiniteDivergenceWarning
+from discrepancy.divergences import GeneralizedJensenShannon, InfiniteDivergenceWarning
 
 float64 = torch.float64
 
@@ -176,3 +176,16 @@ def test_bad_logits():
         KL().from_logits(zero, zero, dim=1)
     with pytest.raises(TypeError, match="p must be numeric"):
         KL().from_probs(["a", "b"], [0.5, 0.5])
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 2e-2), (torch.float16, 2e-3)])
+def test_probabilities_in_half_precision_are_laws(dtype, error):
+    generator = torch.Generator().manual_seed(0)
+    p, q = (torch.softmax(torch.randn(20, 300, generator=generator, dtype=torch.float64), -1) for _ in range(2))
+    found = KL().from_probs(p.to(dtype), q.to(dtype).requires_grad_())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), KL().from_probs(p, q), rtol=error, atol=0)
+    stacked = GeneralizedJensenShannon().from_probs(torch.stack([p, q], -2).to(dtype))
+    torch.testing.assert_close(stacked.double(), JensenShannon().from_probs(p, q), rtol=error, atol=0)
+    with pytest.raises(ValueError, match="sum to 1"):
+        KL().from_probs((p * 1.02).to(dtype), q.to(dtype))

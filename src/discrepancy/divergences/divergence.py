@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import Estimate
-from discrepancy._validate import as_tensor, weights
+from discrepancy._validate import as_tensor, sum_tolerance, weights
 
 Estimator = Callable[["Divergence", Any, Any], Estimate]
 
@@ -33,14 +33,17 @@ class Divergence(ABC):
     def from_probs(self, p: Any, q: Any, dim: int = -1) -> Tensor:
         """The divergence D(P || Q) between probability vectors p and q along `dim`.
 
-        p, q: (..., K, ...), non-negative with sum one along `dim` (within 1e-4 in float32, 1e-8 in float64, then
-        renormalised exactly); the other dimensions broadcast and remain. Differentiable in both; where a one-sided slope
-        is infinite (at a probability of zero) it contributes no gradient. A value of +inf has gradient zero and warns once.
+        p, q: (..., K, ...), non-negative with sum one along `dim` (within 1e-4 in float32, 1e-8 in float64, 2^-8 in
+        bfloat16, then renormalised exactly); the other dimensions broadcast and remain. Differentiable in both; where a
+        one-sided slope is infinite (at a probability of zero) it contributes no gradient. A value of +inf has gradient zero
+        and warns once.
         Raises TypeError or ValueError for what is not a pair of probability vectors. Time and memory O(size).
         """
+        loose = sum_tolerance(p), sum_tolerance(q)
         p, q, axis = _aligned(p, q, dim, "p", "q")
         p, q = p.movedim(axis, -1), q.movedim(axis, -1)
-        value = self._from_probs(weights(p, p.shape, "p", like=p), weights(q, q.shape, "q", like=q))
+        p = weights(p, p.shape, "p", like=p, tolerance=loose[0])
+        value = self._from_probs(p, weights(q, q.shape, "q", like=q, tolerance=loose[1]))
         return _warned(self, value)
 
     def from_logits(self, u: Any, v: Any, dim: int = -1, mask: Any = None, *, where: Any = None) -> Tensor:

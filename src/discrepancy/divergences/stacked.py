@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from discrepancy._validate import as_tensor
+from discrepancy._validate import as_tensor, sum_tolerance
 from discrepancy._validate import weights as checked_weights
 from discrepancy.divergences.divergence import _warned
 from discrepancy.divergences.elementary import entropy_excess, exp_excess
@@ -31,8 +31,9 @@ class StackedDivergence(ABC):
         Differentiable. Raises ValueError for fewer than two laws and for rows that are no probability vectors.
         Time and memory O(size).
         """
+        loose = sum_tolerance(p)
         p = self._stack(p, "p")
-        return self._checked(self._from_logs(safe_log(checked_weights(p, p.shape, "p", like=p))))
+        return self._checked(self._from_logs(safe_log(checked_weights(p, p.shape, "p", like=p, tolerance=loose))))
 
     def from_logits(self, u: Any, mask: Any = None) -> Tensor:
         """The divergence of the N laws softmax(u), u (..., N, K) -> (...), stable for logits of any size.
