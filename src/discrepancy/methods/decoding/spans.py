@@ -30,8 +30,8 @@ class SpanRule(ABC):
 
 
 @dataclass(frozen=True)
-class LeftRisk(SpanRule):
-    """Stop at the earliest (leftmost) risk point among the candidates."""
+class _RiskRule(SpanRule):
+    """A rule that looks at risk points, up to `max_span` tokens."""
 
     max_span: int = 16
 
@@ -42,24 +42,19 @@ class LeftRisk(SpanRule):
     @property
     def longest(self) -> int:
         return self.max_span
+
+
+@dataclass(frozen=True)
+class LeftRisk(_RiskRule):
+    """Stop at the earliest (leftmost) risk point among the candidates, after `max_span` tokens at the latest."""
 
     def stops(self, length: int, at_risk: Tensor, ever: Tensor, alive: Tensor) -> bool:
         return bool((at_risk & alive).any())
 
 
 @dataclass(frozen=True)
-class RightRisk(SpanRule):
-    """Stop at the latest (rightmost) of the candidates' first risk points."""
-
-    max_span: int = 16
-
-    def __post_init__(self) -> None:
-        """Check the length."""
-        whole_number(self.max_span, 1, "max_span")
-
-    @property
-    def longest(self) -> int:
-        return self.max_span
+class RightRisk(_RiskRule):
+    """Stop at the latest (rightmost) of the candidates' first risk points, after `max_span` tokens at the latest."""
 
     def stops(self, length: int, at_risk: Tensor, ever: Tensor, alive: Tensor) -> bool:
         return bool((ever | ~alive).all())
