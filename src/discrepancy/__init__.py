@@ -80,6 +80,9 @@ _EXPORTS: dict[str, str] = {
     "fit_mesh": "methods.geometry.diffeomorphic_mesh",
     # estimates from samples
     "estimate": "estimation",
+    "mutual_information": "estimation",
+    "conditional_mutual_information": "estimation",
+    "entropy": "estimation",
     # points of a metric space
     "frechet_mean": "metric_spaces",
     "frechet_variance": "metric_spaces",
@@ -148,7 +151,10 @@ if TYPE_CHECKING:
     from discrepancy.divergences import TotalVariation as TotalVariation
     from discrepancy.divergences import Tsallis as Tsallis
     from discrepancy.dynamics import flow as flow
+    from discrepancy.estimation import conditional_mutual_information as conditional_mutual_information
+    from discrepancy.estimation import entropy as entropy
     from discrepancy.estimation import estimate as estimate
+    from discrepancy.estimation import mutual_information as mutual_information
     from discrepancy.inference import bootstrap as bootstrap
     from discrepancy.inference import frechet_anova as frechet_anova
     from discrepancy.inference import frechet_jump_test as frechet_jump_test
