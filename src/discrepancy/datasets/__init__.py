@@ -1,5 +1,6 @@
 """Finds data that ordinary packages carry; never downloads, never imports the package that carries it."""
 
+from discrepancy.datasets.breast_cancer import breast_cancer
 from discrepancy.datasets.carriers import DataSet, MissingCarrier, catalogue, path, requirements
 from discrepancy.datasets.fields import GriddedFields, air_temperature, winter_height
 from discrepancy.datasets.iris import iris
@@ -15,6 +16,7 @@ __all__ = [
     "MissingCarrier",
     "Signals",
     "air_temperature",
+    "breast_cancer",
     "catalogue",
     "chgnet_weights",
     "cortex",

@@ -1,6 +1,8 @@
-"""The one training loop, the average of the weights along it, and gradients of expectations over a policy's own samples."""
+"""The one training loop, the average of the weights along it, features of a network, and gradients of expectations over a
+policy's own samples."""
 
 from discrepancy.learning.averaging import ExponentialAverage
+from discrepancy.learning.features import features_of, outputs_and_features
 from discrepancy.learning.policy_gradient import (
     MovingBaseline,
     clipped_surrogate,
@@ -15,7 +17,9 @@ __all__ = [
     "MovingBaseline",
     "Training",
     "clipped_surrogate",
+    "features_of",
     "group_advantages",
     "leave_one_out",
+    "outputs_and_features",
     "score_function_loss",
 ]

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from discrepancy import KL, CustomDivergence, JensenShannon, ReverseKL
+from discrepancy.learning.features import outputs_and_features
 from discrepancy.methods.distillation.exits import AutomaticExit, ConvolutionalExit, ExitSetting, TokenExit, VectorExit
-from discrepancy.methods.distillation.features import outputs_and_features
 from discrepancy.methods.distillation.ofa_kd import OFADistiller, ofa_loss
 
 

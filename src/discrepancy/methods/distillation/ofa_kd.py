@@ -15,8 +15,8 @@ from discrepancy._results import Result
 from discrepancy._validate import at_least, positive
 from discrepancy.divergences import Divergence
 from discrepancy.divergences.admission import Admission
+from discrepancy.learning.features import features_of, logits_in, outputs_and_features
 from discrepancy.methods.distillation.exits import AutomaticExit, Exit, exit_branches
-from discrepancy.methods.distillation.features import features_of, logits_in, outputs_and_features
 from discrepancy.methods.distillation.logits import Reduction, Rows, logit_rows
 
 ADMITS = Admission("one-for-all distillation", kinds=(Divergence,))
