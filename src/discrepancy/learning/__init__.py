@@ -2,6 +2,7 @@
 policy's own samples."""
 
 from discrepancy.learning.averaging import ExponentialAverage
+from discrepancy.learning.early_stopping import EarlyStopping, HeldOutWatch
 from discrepancy.learning.features import features_of, outputs_and_features
 from discrepancy.learning.policy_gradient import (
     MovingBaseline,
@@ -13,7 +14,9 @@ from discrepancy.learning.policy_gradient import (
 from discrepancy.learning.training import Training
 
 __all__ = [
+    "EarlyStopping",
     "ExponentialAverage",
+    "HeldOutWatch",
     "MovingBaseline",
     "Training",
     "clipped_surrogate",

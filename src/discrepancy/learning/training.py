@@ -48,9 +48,10 @@ class Training:
         return step % self.record_every == 0 or step == self.steps - 1
 
     def run(
-        self, parameters: Iterable[nn.Parameter], step: Step, *, after: Callable[[int], None] | None = None
+        self, parameters: Iterable[nn.Parameter], step: Step, *, after: Callable[[int], bool | None] | None = None
     ) -> dict[str, list[float]]:
-        """Minimise; returns the recorded terms by name, with "step" and "loss". `after(k)` is called once the weights have moved.
+        """Minimise; returns the recorded terms by name, with "step" and "loss". `after(k)` is called once the weights have moved,
+        and ends the training by returning True (`EarlyStopping` watches a held-out score that way).
 
         Raises NumericalError naming the step if the loss or a gradient is not finite.
         """
@@ -73,13 +74,14 @@ class Training:
             if self.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(weights, self.gradient_clip)
             optimiser.step()
-            if after is not None:
-                after(k)
-            if self.records(k):
+            ended = after is not None and after(k) is True
+            if self.records(k) or ended:
                 history["step"].append(k)
                 history["loss"].append(float(loss.detach()))
                 for name, value in terms.items():
                     history.setdefault(name, []).append(float(value))
+            if ended:
+                break
         return history
 
 
