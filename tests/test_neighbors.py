@@ -5,9 +5,9 @@ import torch
 from scipy.spatial.distance import cdist
 
 from discrepancy import neighbors
-from discrepancy.neighbors import nearest_neighbors
+from discrepancy.neighbors import counts_within, nearest_neighbors
 
-ENGINES = pytest.mark.parametrize("engine", ["k-d tree", "blocked brute force"])
+ENGINES = pytest.mark.parametrize("engine", ["k-d tree", "box tree", "blocked brute force"])
 
 
 def cloud(n, d, seed=0, dtype=torch.float64):
@@ -70,3 +70,64 @@ def test_refusals():
         nearest_neighbors(x, x.clone().index_put_((torch.tensor([1]), torch.tensor([0])), torch.tensor(torch.nan).double()), 1)
     with pytest.raises(ValueError, match="engine must be"):
         nearest_neighbors(x, x, 1, engine="ball tree")  # type: ignore[arg-type]
+
+
+@ENGINES
+@pytest.mark.parametrize("d", [1, 3, 12])
+def test_the_maximum_norm(engine, d):
+    x, y = cloud(180, d), cloud(230, d, 1)
+    distance, index = torch.from_numpy(cdist(x.numpy(), y.numpy(), "chebyshev")).sort(1)
+    got = nearest_neighbors(x, y, 7, norm="maximum", engine=engine)
+    assert torch.equal(got.distances, distance[:, :7])
+    assert torch.equal(got.indices, index[:, :7])
+    own = nearest_neighbors(y, y, 4, norm="maximum", exclude_self=True, engine=engine)
+    every = torch.from_numpy(cdist(y.numpy(), y.numpy(), "chebyshev")).fill_diagonal_(torch.inf)
+    assert torch.equal(own.distances, every.sort(1).values[:, :4])
+
+
+@pytest.mark.parametrize("engine", ["sorted line", "k-d tree", "box tree", "blocked brute force"])
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("strict", [False, True])
+def test_counts_within_radii_that_are_distances(engine, d, strict):
+    if engine == "sorted line" and d > 1:
+        pytest.skip("a line has one dimension")
+    # Radii that are distances themselves: whether the point at the radius counts must not hang on rounding.
+    x, y = cloud(150, d), cloud(200, d, 1)
+    distance = torch.from_numpy(cdist(x.numpy(), y.numpy(), "chebyshev"))
+    radii = distance.sort(1).values[:, 11]
+    got = counts_within(x, y, radii, norm="maximum", strict=strict, engine=engine)
+    assert torch.equal(got.counts, torch.full((150,), 11 if strict else 12))
+    assert got.engine == engine
+    # Whole numbers: many ties at every radius, zero radii among them.
+    x, y = torch.round(cloud(300, d)), torch.round(cloud(260, d, 1))
+    radii = torch.arange(300).double() % 3
+    for norm, name in (("maximum", "chebyshev"), ("euclidean", "euclidean")):
+        distance = torch.from_numpy(cdist(x.numpy(), y.numpy(), name))
+        inside = distance < radii[:, None] if strict else distance <= radii[:, None]
+        assert torch.equal(counts_within(x, y, radii, norm=norm, strict=strict, engine=engine).counts, inside.sum(1))
+        own = counts_within(x, x, radii, norm=norm, strict=strict, exclude_self=True, engine=engine).counts
+        distance = torch.from_numpy(cdist(x.numpy(), x.numpy(), name)).fill_diagonal_(torch.inf)
+        assert torch.equal(own, (distance < radii[:, None] if strict else distance <= radii[:, None]).sum(1))
+
+
+def test_large_problems_take_the_compiled_tree_and_agree():
+    x = cloud(7000, 3)
+    got = nearest_neighbors(x, x, 5, exclude_self=True, norm="maximum")
+    other = nearest_neighbors(x, x, 5, exclude_self=True, norm="maximum", engine="k-d tree")
+    assert got.engine == "box tree"
+    assert torch.equal(got.distances, other.distances)
+    assert torch.equal(got.indices, other.indices)
+    radii = got.distances[:, -1]
+    few = counts_within(x[:, :2].contiguous(), x[:, :2].contiguous(), radii, norm="maximum", engine="box tree")
+    assert torch.equal(few.counts, counts_within(x[:, :2], x[:, :2], radii, norm="maximum", engine="k-d tree").counts)
+    assert nearest_neighbors(x, x, 100, exclude_self=True).engine == "k-d tree"
+
+
+def test_counts_refuse_what_does_not_fit():
+    x = cloud(20, 2)
+    with pytest.raises(ValueError, match="radii must be 20 non-negative"):
+        counts_within(x, x, -torch.ones(20))
+    with pytest.raises(ValueError, match="norm must be"):
+        counts_within(x, x, torch.ones(20), norm="manhattan")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one dimension only"):
+        counts_within(x, x, torch.ones(20), engine="sorted line")

@@ -1,9 +1,13 @@
-"""k nearest neighbours: a k-d tree in low dimension, blocked brute force above it; both exact."""
+"""k nearest neighbours and counts within radii: sorted lines, trees and blocked brute force, all exact.
+
+In one dimension a sorted line counts. SciPy's k-d tree serves small problems and needs no compiling, a compiled tree of boxes
+large ones; in Euclidean distance above 10 dimensions, and on other devices than the CPU, all distances are computed block by block.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -12,9 +16,12 @@ from torch import Tensor
 from discrepancy._results import Result
 from discrepancy._validate import require_finite
 
-Engine = Literal["k-d tree", "blocked brute force"]
+Engine = Literal["sorted line", "k-d tree", "box tree", "blocked brute force"]
+Norm = Literal["euclidean", "maximum"]
 
-_TREE_DIMENSION = 10  # above it a k-d tree visits most of its leaves, and a matrix product with selection is faster
+_TREE_DIMENSION = 10  # above it a tree visits most of its leaves, and a matrix product with selection is faster
+_BOX_WORK = 20_000  # queries x dimensions from which the compiled tree repays its loading
+_BOX_RANK = 64  # the compiled tree inserts neighbours one by one
 _SLACK = 16  # candidates beyond k that the fast distances may confuse
 _BLOCK_BYTES = 64 * 2**20
 
@@ -28,23 +35,90 @@ class Neighbors(Result):
     engine: Engine
 
 
+@dataclass(frozen=True, repr=False)
+class NeighborCounts(Result):
+    """How many points lie within its radius of each query: `counts` (n,), and the `engine` that counted."""
+
+    counts: Int[Tensor, " n"]
+    engine: Engine
+
+
 @torch.no_grad()
 def nearest_neighbors(
     queries: Float[Tensor, "n d"],
     points: Float[Tensor, "m d"],
     k: int,
     *,
+    norm: Norm = "euclidean",
     exclude_self: bool = False,
     engine: Engine | None = None,
 ) -> Neighbors:
-    """The k points nearest to each query in Euclidean distance, exactly; ties come in no particular order.
+    """The k points nearest to each query in the Euclidean or the maximum norm, exactly; ties come in no particular order.
 
     With `exclude_self` queries and points are one sample, and each point is left out of its own list by its index, so that a
-    duplicate counts, at distance zero. `engine` None takes the k-d tree for CPU tensors of at most 10 dimensions.
+    duplicate counts, at distance zero. `engine` None chooses by dimension, size and device, and the result says what it chose.
     Not differentiable.
     Raises ValueError for shapes that do not fit, fewer than k candidates, and non-finite values.
-    Time O((n + m) log m) with the tree in low dimension, else O(n m d); memory O(n k) beside blocks of 64 MiB.
+    Time O((n + m) log m) with a tree in low dimension, else O(n m d); memory O(n k) beside blocks of 64 MiB.
     """
+    _check(queries, points, norm, exclude_self)
+    available = len(points) - exclude_self
+    if not 1 <= k <= available:
+        raise ValueError(f"k must lie between 1 and {available}, the number of other points, got {k}")
+    cpu = queries.device.type == "cpu"
+    if engine is None:
+        low = queries.shape[1] <= _TREE_DIMENSION or norm == "maximum"
+        engine = "blocked brute force" if not (cpu and low) else "box tree" if _large(queries, k) else "k-d tree"
+    if engine not in ("k-d tree", "box tree", "blocked brute force"):
+        raise ValueError(f"engine must be 'k-d tree', 'box tree' or 'blocked brute force', got {engine!r}")
+    if engine == "blocked brute force":
+        search = _brute if norm == "euclidean" else _brute_maximum
+        return search(queries, points, k, exclude_self)
+    if not cpu:
+        raise ValueError(f"the {engine} runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
+    return (_tree if engine == "k-d tree" else _boxes)(queries, points, k, norm, exclude_self)
+
+
+@torch.no_grad()
+def counts_within(
+    queries: Float[Tensor, "n d"],
+    points: Float[Tensor, "m d"],
+    radii: Float[Tensor, " n"],
+    *,
+    norm: Norm = "euclidean",
+    strict: bool = False,
+    exclude_self: bool = False,
+    engine: Engine | None = None,
+) -> NeighborCounts:
+    """How many points lie within radii[i] of queries[i]: at most so far, or nearer if `strict`.
+
+    In the maximum norm the comparison is exact, also where a radius is itself a distance between coordinates; Euclidean distances
+    are compared by their squares, up to rounding. With `exclude_self` queries and points are one sample, no point counting itself.
+    `engine` None chooses by dimension, size and device: one dimension takes a sorted line on any device.
+    Raises ValueError for shapes that do not fit, negative radii and non-finite values.
+    Time O((n + m) log m) in low dimension, else up to O(n m d); memory O(n + m) beside blocks of 64 MiB.
+    """
+    _check(queries, points, norm, exclude_self)
+    if radii.shape != queries.shape[:1] or not bool((radii >= 0).all()):
+        raise ValueError(f"radii must be {len(queries)} non-negative numbers, one a query, got shape {tuple(radii.shape)}")
+    cpu = queries.device.type == "cpu"
+    if engine is None:
+        if queries.shape[1] == 1:
+            engine = "sorted line"
+        else:
+            engine = "blocked brute force" if not cpu else "box tree" if _large(queries, 1) else "k-d tree"
+    if engine not in get_args(Engine) or (engine == "sorted line" and queries.shape[1] > 1):
+        raise ValueError(f"engine must be one of {get_args(Engine)}, the sorted line in one dimension only, got {engine!r}")
+    if not cpu and "tree" in engine:
+        raise ValueError(f"the {engine} runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
+    counter = {"sorted line": _count_line, "k-d tree": _count_tree, "box tree": _count_boxes, "blocked brute force": _count_brute}
+    counts = counter[engine](queries.double(), points.double(), radii.double(), norm, strict)
+    if exclude_self:
+        counts = counts - ((radii > 0).long() if strict else 1)
+    return NeighborCounts(counts, engine)
+
+
+def _check(queries: Tensor, points: Tensor, norm: str, exclude_self: bool) -> None:
     if queries.ndim != 2 or points.ndim != 2 or queries.shape[1] != points.shape[1]:
         raise ValueError(
             f"queries and points must be (n, d) and (m, d) of one width, got {tuple(queries.shape)}, {tuple(points.shape)}"
@@ -53,31 +127,26 @@ def nearest_neighbors(
         raise ValueError(f"queries are on {queries.device} and points on {points.device}: move one of them")
     if exclude_self and queries.shape != points.shape:
         raise ValueError("exclude_self needs queries and points to be one sample")
-    available = len(points) - exclude_self
-    if not 1 <= k <= available:
-        raise ValueError(f"k must lie between 1 and {available}, the number of other points, got {k}")
+    if norm not in get_args(Norm):
+        raise ValueError(f"norm must be 'euclidean' or 'maximum', got {norm!r}")
     for name, t in (("queries", queries), ("points", points)):
         require_finite(t, name)
-    if engine is None:
-        low = queries.shape[1] <= _TREE_DIMENSION and queries.device.type == "cpu"
-        engine = "k-d tree" if low else "blocked brute force"
-    if engine == "k-d tree":
-        if queries.device.type != "cpu":
-            raise ValueError(f"the k-d tree runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
-        return _tree(queries, points, k, exclude_self)
-    if engine == "blocked brute force":
-        return _brute(queries, points, k, exclude_self)
-    raise ValueError(f"engine must be 'k-d tree' or 'blocked brute force', got {engine!r}")
 
 
-def _tree(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
+def _large(queries: Tensor, k: int) -> bool:
+    return queries.numel() >= _BOX_WORK and k <= _BOX_RANK
+
+
+def _tree(queries: Tensor, points: Tensor, k: int, norm: Norm, exclude_self: bool) -> Neighbors:
     from scipy.spatial import KDTree
 
     # Sliding-midpoint splits: a median split degenerates on heavily tied coordinates.
     tree = KDTree(points.double().numpy(), balanced_tree=False)
     wanted = k + 1 if exclude_self else k
     # A list of ranks, and not their number, so that k = 1 also comes as a column.
-    distance, index = tree.query(queries.double().numpy(), k=[*range(1, wanted + 1)], workers=torch.get_num_threads())  # type: ignore[arg-type]
+    ranks: Any = [*range(1, wanted + 1)]
+    p = torch.inf if norm == "maximum" else 2
+    distance, index = tree.query(queries.double().numpy(), k=ranks, p=p, workers=torch.get_num_threads())
     d, i = torch.from_numpy(distance), torch.from_numpy(index)
     if exclude_self:
         own = i == torch.arange(len(i))[:, None]
@@ -85,6 +154,27 @@ def _tree(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighb
         own[:, -1] |= ~own.any(1)
         d, i = d[~own].reshape(-1, k), i[~own].reshape(-1, k)
     return Neighbors(d.to(queries.dtype), i, "k-d tree")
+
+
+def _boxes(queries: Tensor, points: Tensor, k: int, norm: Norm, exclude_self: bool) -> Neighbors:
+    import numpy as np
+
+    from discrepancy._loops.box_tree import build, nearest
+    from discrepancy._loops.threads import in_parallel, ranges
+
+    n = len(queries)
+    tree = build(points.double().contiguous().numpy())
+    at = queries.double().contiguous().numpy()
+    # A sample is searched in the tree's order, so that one query finds in the cache what the last one read.
+    order = tree.order if exclude_self else np.arange(n)
+    at, own = (at[order], order) if exclude_self else (at, np.full(n, -1))
+    distance, index = np.empty((n, k)), np.empty((n, k), np.int64)
+    maximum = norm == "maximum"
+    in_parallel(lambda part: nearest(at, own, *tree, maximum, *part, distance, index), ranges(n, 256))
+    d, i = torch.empty(n, k, dtype=torch.float64), torch.empty(n, k, dtype=torch.int64)
+    rows = torch.from_numpy(order)
+    d[rows], i[rows] = torch.from_numpy(distance), torch.from_numpy(index)
+    return Neighbors((d if maximum else d.sqrt()).to(queries.dtype), i, "box tree")
 
 
 def _brute(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
@@ -121,4 +211,76 @@ def _brute(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neigh
     return Neighbors(distances, indices, "blocked brute force")
 
 
-__all__ = ["Engine", "Neighbors", "nearest_neighbors"]
+def _brute_maximum(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
+    parts = []
+    for rows in _blocks(queries, points):
+        distance = torch.cdist(queries[rows], points, p=torch.inf)
+        if exclude_self:
+            distance[torch.arange(len(rows), device=rows.device), rows] = torch.inf
+        parts.append(torch.topk(distance, k, dim=1, largest=False))
+    return Neighbors(torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts]), "blocked brute force")
+
+
+def _blocks(queries: Tensor, points: Tensor) -> tuple[Tensor, ...]:
+    rows = max(1, _BLOCK_BYTES // (len(points) * queries.element_size()))
+    return torch.arange(len(queries), device=queries.device).split(rows)
+
+
+def _count_line(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
+    line, at = points[:, 0].sort().values, queries[:, 0]
+
+    def outside(index: Tensor) -> Tensor:
+        gap = (line[index] - at).abs()
+        return gap >= radii if strict else gap > radii
+
+    # Both ends by bisection on the very comparison that counts: q - r and q + r would have been rounded.
+    middle = torch.searchsorted(line, at)
+    low, high = torch.zeros_like(middle), middle.clone()
+    first, last = middle.clone(), torch.full_like(middle, len(line))
+    for _ in range(len(line).bit_length()):
+        half = (low + high) // 2
+        beyond = outside(half.clamp(max=len(line) - 1)) & (low < high)
+        low, high = torch.where(beyond, half + 1, low), torch.where(beyond, high, torch.minimum(half, high))
+        half = (first + last) // 2
+        within = ~outside(half.clamp(max=len(line) - 1)) & (first < last)
+        first, last = torch.where(within, half + 1, first), torch.where(within, last, torch.minimum(half, last))
+    return first - low
+
+
+def _count_tree(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
+    from scipy.spatial import KDTree
+
+    tree = KDTree(points.numpy(), balanced_tree=False)
+    reach: Any = (torch.nextafter(radii, -torch.ones_like(radii)) if strict else radii).numpy()
+    p = torch.inf if norm == "maximum" else 2
+    found: Any = tree.query_ball_point(queries.numpy(), abs(reach), p=p, return_length=True, workers=torch.get_num_threads())
+    counts = torch.from_numpy(found).long()
+    return torch.where(radii > 0, counts, 0) if strict else counts
+
+
+def _count_boxes(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
+    import numpy as np
+
+    from discrepancy._loops.box_tree import build, count
+    from discrepancy._loops.threads import in_parallel, ranges
+
+    maximum = norm == "maximum"
+    tree = build(points.contiguous().numpy())
+    at, reach = queries.contiguous().numpy(), (radii if maximum else radii.square()).numpy()
+    counts = np.empty(len(queries), np.int64)
+    boxes = tree.columns, tree.first, tree.last, tree.low, tree.high
+    in_parallel(lambda part: count(at, reach, strict, *boxes, maximum, *part, counts), ranges(len(queries), 256))
+    return torch.from_numpy(counts)
+
+
+def _count_brute(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
+    p = torch.inf if norm == "maximum" else 2
+    parts = []
+    for rows in _blocks(queries, points):
+        distance = torch.cdist(queries[rows], points, p=p, compute_mode="donot_use_mm_for_euclid_dist")
+        reach = radii[rows, None]
+        parts.append((distance < reach if strict else distance <= reach).sum(1))
+    return torch.cat(parts)
+
+
+__all__ = ["Engine", "NeighborCounts", "Neighbors", "Norm", "counts_within", "nearest_neighbors"]

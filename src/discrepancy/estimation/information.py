@@ -83,8 +83,8 @@ def conditional_mutual_information(
 ) -> Estimate:
     """The conditional mutual information I(X; Y | Z) of paired rows x (n,) or (n, d1), y and z alike, in nats.
 
-    `method` None is `NeighborInformation()`: the estimator of Frenzel and Pompe on per-coordinate normal scores where the data are
-    continuous, that for mixtures of discrete and continuous values where they repeat. Interval, warning and errors as in
+    `method` None is `NeighborInformation()`: the estimator of Frenzel and Pompe on per-coordinate normal scores where the data
+    are continuous, that for mixtures of discrete and continuous values where they repeat. Interval, warning and errors as in
     `mutual_information`.
     """
     _offers(method, ConditionalInformationMethod, "conditional_mutual_information", "NeighborInformation(k=5)")
@@ -137,7 +137,7 @@ def _single(**samples: Tensor) -> None:
     for name, s in samples.items():
         if s.ndim != 2:
             raise ValueError(
-                f"{name} must be a single sample (n,) or (n, d), got a batch of shape {tuple(s.shape[:-2])}: estimate each in turn"
+                f"{name} must be one sample (n,) or (n, d), got a batch of shape {tuple(s.shape[:-2])}: estimate each in turn"
             )
 
 
