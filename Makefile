@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test data lint types contract check calibrate reproduce readme bench bench-transport bench-structured bench-divergences clean
+.PHONY: demo test data lint types contract check calibrate reproduce readme bench bench-transport bench-structured bench-divergences bench-information clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -84,6 +84,17 @@ bench-structured: $(VENV)-bench/installed
 # BENCH="--quick" and the like: options of benchmarks/bench_divergences.py
 bench-divergences: $(VENV)/installed-test
 	$(BIN)/python benchmarks/bench_divergences.py $(BENCH)
+
+# An environment of its own: benchmark-mi needs NumPy below 2, pandas below 2 and an old JAX.
+$(VENV)-information/installed: pyproject.toml constraints.txt
+	test -x $(VENV)-information/bin/python || $(PYTHON) -m venv $(VENV)-information
+	$(VENV)-information/bin/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(VENV)-information/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group bench-information
+	touch $@
+
+# BENCH="--quick" and the like: options of benchmarks/bench_information.py
+bench-information: $(VENV)-information/installed
+	$(ONE_THREAD) $(VENV)-information/bin/python benchmarks/bench_information.py $(BENCH)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis

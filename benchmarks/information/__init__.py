@@ -1,0 +1,1 @@
+"""The public benchmark of mutual-information estimators: contenders and tables of `bench_information.py`."""
