@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from discrepancy import Wasserstein
-from discrepancy.learning import Training
+from discrepancy.learning import GradientPenalty, Training
 from discrepancy.methods.representation.wasserstein_dependency import (
-    GradientPenalty,
     PredictiveCoding,
     WassersteinDual,
     WassersteinPredictiveCoding,
-    slopes_between,
+    pair_slopes,
 )
 from discrepancy.networks import MLP, BilinearCritic, ConcatenatedCritic
 
@@ -37,9 +36,9 @@ def test_objectives_in_closed_form() -> None:
 def test_slopes_of_linear_and_flat_critics() -> None:
     x, y = torch.randn(10, 3, generator=_generator()), torch.randn(10, 2, generator=_generator(1))
     u, v = torch.tensor([1.0, -2.0, 2.0]), torch.tensor([3.0, 4.0])
-    slopes = slopes_between(lambda a, b: a @ u + b @ v, x, y, generator=_generator())
+    slopes = pair_slopes(lambda a, b: a @ u + b @ v, x, y, generator=_generator())
     torch.testing.assert_close(slopes, torch.full((10,), math.sqrt(9 + 25)))
-    flat = slopes_between(lambda a, b: (a.sum(-1) + b.sum(-1)) * 0, x, y, generator=_generator())
+    flat = pair_slopes(lambda a, b: (a.sum(-1) + b.sum(-1)) * 0, x, y, generator=_generator())
     assert not bool(flat.any())
     assert float(GradientPenalty(2.0).of(torch.tensor([0.5, 2.0]))) == pytest.approx(2 * (0.25 + 1) / 2)
     assert float(GradientPenalty(2.0, one_sided=True).of(torch.tensor([0.5, 2.0]))) == pytest.approx(1.0)
@@ -89,7 +88,7 @@ def test_embeddings_and_no_penalty() -> None:
     critic = BilinearCritic(4, 4)
     with pytest.raises(TypeError, match="penalise embeddings"):
         WassersteinPredictiveCoding(Embedding(), Embedding(), critic)(tokens, tokens)
-    loss = WassersteinPredictiveCoding(Embedding(), Embedding(), critic, penalty=GradientPenalty(on_embeddings=True))
+    loss = WassersteinPredictiveCoding(Embedding(), Embedding(), critic, penalise_embeddings=True)
     loss(tokens, tokens).backward()
     assert all(p.grad is not None for p in loss.parameters())
     bare = WassersteinPredictiveCoding(Embedding(), Embedding(), critic, penalty=None).terms(tokens, tokens)

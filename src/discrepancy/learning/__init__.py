@@ -1,9 +1,10 @@
-"""The one training loop, the average of the weights along it, features of a network, and gradients of expectations over a
-policy's own samples."""
+"""The one training loop, the average of the weights along it, features of a network, penalties on its slope, and gradients of
+expectations over a policy's own samples."""
 
 from discrepancy.learning.averaging import ExponentialAverage
 from discrepancy.learning.early_stopping import EarlyStopping, HeldOutWatch
 from discrepancy.learning.features import features_of, outputs_and_features
+from discrepancy.learning.gradient_penalty import GradientPenalty
 from discrepancy.learning.policy_gradient import (
     MovingBaseline,
     clipped_surrogate,
@@ -16,6 +17,7 @@ from discrepancy.learning.training import Training
 __all__ = [
     "EarlyStopping",
     "ExponentialAverage",
+    "GradientPenalty",
     "HeldOutWatch",
     "MovingBaseline",
     "Training",

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from discrepancy.datasets import digits
 from discrepancy.inference import independence_test
-from discrepancy.learning import Training
-from discrepancy.methods.representation.wasserstein_dependency import GradientPenalty, WassersteinPredictiveCoding
+from discrepancy.learning import GradientPenalty, Training
+from discrepancy.methods.representation.wasserstein_dependency import WassersteinPredictiveCoding
 from discrepancy.networks import MLP, BilinearCritic
 from discrepancy.recipes.runner import Check, Recipe, Row, Setting, check
 from discrepancy.transport import WassersteinDependency

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._results import Result
-from discrepancy._validate import at_least, generator_or_default, positive
+from discrepancy._validate import generator_or_default
+from discrepancy.learning import GradientPenalty
+from discrepancy.learning.gradient_penalty import slopes_at, uniform_between
 
 
 class Objective(ABC):
@@ -49,32 +51,7 @@ class WassersteinDual(Objective):
         return own.mean() - (scores.sum() - own.sum()) / (size * (size - 1))
 
 
-@dataclass(frozen=True)
-class GradientPenalty:
-    """weight E (|grad f| - slope)^2 at points between joint and product pairs; with `one_sided` only slopes above count.
-
-    The gradient is that of the score in both arguments together. With `on_embeddings` it is taken in the encoders' outputs: the
-    ground metric then lives in feature space, another measure, which a network can shrink. Source: Gulrajani, Ahmed,
-    Arjovsky, Dumoulin and Courville (2017, 1704.00028).
-    """
-
-    weight: float = 10.0
-    slope: float = 1.0
-    one_sided: bool = False
-    on_embeddings: bool = False
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a negative weight or a slope that is not positive."""
-        at_least(self.weight, 0, "weight")
-        positive(self.slope, "slope")
-
-    def of(self, slopes: Tensor) -> Tensor:
-        """The penalty of gradient norms (B,)."""
-        over = slopes - self.slope
-        return self.weight * (over.clamp_min(0) if self.one_sided else over).square().mean()
-
-
-def slopes_between(
+def pair_slopes(
     score: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     y: Tensor,
@@ -93,19 +70,8 @@ def slopes_between(
     keep = torch.arange(size, device=x.device)
     left = torch.where(keep < size // 2, keep, other)
     share = torch.rand(size, generator=source, dtype=x.dtype).to(x.device)
-
-    def between(own: Tensor, far: Tensor) -> Tensor:
-        t = share.reshape(-1, *[1] * (own.ndim - 1)).to(own.dtype)
-        return (own + t * (far - own)).detach().requires_grad_()
-
-    at_x, at_y = between(x, x[left]), between(y, y[partner])
-    with torch.enable_grad():
-        slopes = torch.autograd.grad(score(at_x, at_y).sum(), (at_x, at_y), create_graph=create_graph, materialize_grads=True)
-    square = sum(g.flatten(1).square().sum(-1) for g in slopes)
-    assert isinstance(square, Tensor)
-    # A critic that does not slope at all has gradient zero, not NaN.
-    flat = square == 0
-    return torch.where(flat, torch.zeros_like(square), torch.where(flat, torch.ones_like(square), square).sqrt())
+    points = uniform_between(x, x[left], share), uniform_between(y, y[partner], share)
+    return slopes_at(score, *points, create_graph=create_graph)
 
 
 @runtime_checkable
@@ -141,7 +107,9 @@ class WassersteinPredictiveCoding(nn.Module):
     f(x, y) = critic(encoder_x(x), encoder_y(y)). Without the penalty (`penalty=None`) and with `PredictiveCoding()` it is
     InfoNCE, which saturates at log B; the penalty makes the critic about 1-Lipschitz in the data, so that its value goes on
     growing with whatever else the pair shares. After training the critic is thrown away and `encoder_x` kept. A critic and
-    encoders under `torch.nn.utils.parametrizations.spectral_norm` are another way to bound the slope, with `penalty=None`.
+    encoders under `torch.nn.utils.parametrizations.spectral_norm` are another way to bound the slope, with `penalty=None`. With
+    `penalise_embeddings` the slope is that in the encoders' outputs: the ground metric then lives in feature space, another
+    measure, which a network can shrink.
 
     critic: all pairs by call, row by row by `pairs` (`networks.BilinearCritic`, `ConcatenatedCritic`). One batch costs B^2 scores
     and a second derivative of the encoders. Raises ValueError for a batch of one or unpaired lengths, TypeError for integer
@@ -159,6 +127,7 @@ class WassersteinPredictiveCoding(nn.Module):
         *,
         objective: Objective = _CODING,
         penalty: GradientPenalty | None = _PENALTY,
+        penalise_embeddings: bool = False,
     ) -> None:
         """Wrap the networks, which the loss trains together; TypeError for a critic without `pairs` or options of other kinds."""
         super().__init__()
@@ -169,7 +138,7 @@ class WassersteinPredictiveCoding(nn.Module):
         if penalty is not None and not isinstance(penalty, GradientPenalty):
             raise TypeError(f"penalty must be a GradientPenalty or None, got {penalty!r}")
         self.encoder_x, self.encoder_y, self.critic = encoder_x, encoder_y, critic
-        self.objective, self.penalty = objective, penalty
+        self.objective, self.penalty, self.penalise_embeddings = objective, penalty, penalise_embeddings
         normalised = [
             m for net in (encoder_x, encoder_y) for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
         ]
@@ -192,11 +161,9 @@ class WassersteinPredictiveCoding(nn.Module):
         if x.shape[0] < 2:
             raise ValueError("a batch of one has no product pairs: take at least two rows")
         whole = [t.dtype for t in (x, y) if not t.is_floating_point()]
-        on_inputs = self.penalty is not None and not self.penalty.on_embeddings
+        on_inputs = self.penalty is not None and not self.penalise_embeddings
         if whole and on_inputs:
-            raise TypeError(
-                f"inputs of type {whole[0]} have no gradient: penalise embeddings instead, GradientPenalty(on_embeddings=True)"
-            )
+            raise TypeError(f"inputs of type {whole[0]} have no gradient: penalise embeddings instead, penalise_embeddings=True")
         u, v = self.encoder_x(x), self.encoder_y(y)
         scores = self.critic(u, v)
         if scores.shape != (x.shape[0], x.shape[0]):
@@ -215,18 +182,17 @@ class WassersteinPredictiveCoding(nn.Module):
         def score(at_x: Tensor, at_y: Tensor) -> Tensor:
             return self.critic.pairs(self.encoder_x(at_x), self.encoder_y(at_y))  # type: ignore[operator]
 
-        return slopes_between(score, x, y, generator=generator, create_graph=create_graph)
+        return pair_slopes(score, x, y, generator=generator, create_graph=create_graph)
 
     def _embedded(self, u: Tensor, v: Tensor, generator: torch.Generator | None) -> Tensor:
-        return slopes_between(self.critic.pairs, u, v, generator=generator)  # type: ignore[arg-type]
+        return pair_slopes(self.critic.pairs, u, v, generator=generator)  # type: ignore[arg-type]
 
 
 __all__ = [
-    "GradientPenalty",
     "Objective",
     "PredictiveCoding",
     "PredictiveCodingTerms",
     "WassersteinDual",
     "WassersteinPredictiveCoding",
-    "slopes_between",
+    "pair_slopes",
 ]
