@@ -20,6 +20,8 @@ _BUILT_IN: dict[str, str] = {
     "hsic": "discrepancy.kernel_methods:HSIC",
     "distance-covariance": "discrepancy.kernel_methods:DistanceCovariance",
     "cka": "discrepancy.kernel_methods:CKA",
+    "kernel-cauchy-schwarz": "discrepancy.kernel_methods:KernelCauchySchwarz",
+    "cauchy-schwarz-information": "discrepancy.kernel_methods:CauchySchwarzInformation",
     "optimal-transport": "discrepancy.transport:OptimalTransport",
     "wasserstein": "discrepancy.transport:Wasserstein",
     "sliced-wasserstein": "discrepancy.transport:SlicedWasserstein",

@@ -72,6 +72,13 @@ class QuadraticForm:
         C = C.to(working_dtype(self.z))
         return self._restore((self._products(C) * C).sum(-1), C, C).clamp_min(0.0)
 
+    def inner_products(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """a'Ka, b'Kb and a'Kb for each pair of rows of A and B (R, N), in float64."""
+        A, B = A.to(working_dtype(self.z)), B.to(working_dtype(self.z))
+        products = self._products(A)
+        own_b = self._restore((self._products(B) * B).sum(-1), B, B)
+        return self._restore((products * A).sum(-1), A, A), own_b, self._restore((products * B).sum(-1), A, B)
+
     def unbiased(self, A: Tensor, B: Tensor) -> Tensor:
         """The U-statistics of weight rows A against B, both (R, N).
 

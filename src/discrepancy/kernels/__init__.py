@@ -4,6 +4,7 @@ from discrepancy.kernels.bandwidth import MedianHeuristic
 from discrepancy.kernels.families import Gaussian, InverseMultiquadric, Laplacian, NegativeDistance
 from discrepancy.kernels.kernel import Kernel, KernelSum, RadialKernel
 from discrepancy.kernels.linear import Linear
+from discrepancy.kernels.logarithm import LogKernel
 
 __all__ = [
     "Gaussian",
@@ -12,6 +13,7 @@ __all__ = [
     "KernelSum",
     "Laplacian",
     "Linear",
+    "LogKernel",
     "MedianHeuristic",
     "NegativeDistance",
     "RadialKernel",

@@ -51,6 +51,14 @@ class Gaussian(RadialKernel):
         """-profile / (2 h^2)."""
         return values * self._rate(s)
 
+    def log_profile(self, s: Tensor) -> Tensor:
+        """-s / (2 h^2)."""
+        return s * self._rate(s)
+
+    def log_slope(self, s: Tensor) -> Tensor:
+        """-1 / (2 h^2)."""
+        return torch.ones_like(s) * self._rate(s)
+
     def _rate(self, s: Tensor) -> Tensor | float:
         return -0.5 / self._wide(s) ** 2
 
@@ -77,6 +85,14 @@ class Laplacian(RadialKernel):
         """-profile / scale."""
         return -values / self._wide(s)
 
+    def log_profile(self, s: Tensor) -> Tensor:
+        """-s / scale."""
+        return s / -self._wide(s)
+
+    def log_slope(self, s: Tensor) -> Tensor:
+        """-1 / scale."""
+        return -torch.ones_like(s) / self._wide(s)
+
 
 @dataclass(frozen=True)
 class InverseMultiquadric(RadialKernel):
@@ -101,6 +117,14 @@ class InverseMultiquadric(RadialKernel):
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """-exponent profile / (scale^2 + s)."""
         return -self.exponent * values / (s + self._wide(s) ** 2)
+
+    def log_profile(self, s: Tensor) -> Tensor:
+        """-exponent log(1 + s / scale^2)."""
+        return -self.exponent * (s / self._wide(s) ** 2).log1p()
+
+    def log_slope(self, s: Tensor) -> Tensor:
+        """-exponent / (scale^2 + s)."""
+        return -self.exponent / (s + self._wide(s) ** 2)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,15 @@ class RadialKernel(Kernel):
     def slope(self, s: Tensor, values: Tensor) -> Tensor:
         """The derivative of the profile, given its values; 0 at s = 0 where it has a cusp."""
 
+    def log_profile(self, s: Tensor) -> Tensor:
+        """log profile(s), which families override with a form that does not underflow; ValueError for a negative profile."""
+        return log_values(self, self.profile(s))
+
+    def log_slope(self, s: Tensor) -> Tensor:
+        """The derivative of log profile; 0 where the profile has underflowed."""
+        values = self.profile(s)
+        return torch.where(values > 0, self.slope(s, values) / values, torch.zeros_like(values))
+
     def block(self, x: Tensor, y: Tensor) -> tuple[Tensor, Pullback]:
         """The values of a block and their pullback, by the closed form of the slope."""
         s = self.separation.matrix(x, y)
@@ -98,7 +107,7 @@ class RadialKernel(Kernel):
     def matrix(self, x: Float[Tensor, "... n d"], y: Float[Tensor, "... m d"]) -> Float[Tensor, "... n m"]:
         """All values k(x_i, y_j), once differentiable in both; memory O(n m), cost O(n m d)."""
         batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2])
-        return _Block.apply(self, x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:]))
+        return BlockMatrix.apply(self, x.expand(*batch, *x.shape[-2:]), y.expand(*batch, *y.shape[-2:]))
 
     def diagonal(self, x: Float[Tensor, "... n d"]) -> Float[Tensor, "... n"]:
         """The constant profile(0)."""
@@ -144,11 +153,11 @@ class RadialKernel(Kernel):
         return value
 
 
-class _Block(torch.autograd.Function):
-    """A kernel matrix with its closed-form pullback."""
+class BlockMatrix(torch.autograd.Function):
+    """A kernel matrix with its closed-form pullback: `BlockMatrix.apply(kernel, x, y)`."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: RadialKernel, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, kernel: Kernel, x: Tensor, y: Tensor) -> Tensor:
         values, pullback = kernel.block(x, y)
         ctx.pullback = pullback
         return values
@@ -236,6 +245,16 @@ class KernelSum(Kernel):
     def members(self, index: slice, of: int) -> Kernel:
         """The sum of the terms' members."""
         return KernelSum(tuple((factor, kernel.members(index, of)) for factor, kernel in self.terms))
+
+
+def log_values(kernel: Kernel, values: Tensor) -> Tensor:
+    """The logarithm of kernel values, -inf where they are 0; ValueError where one is negative."""
+    if bool((values < 0).any()):
+        raise ValueError(
+            f"{kernel!r} takes the negative value {float(values.min()):.6g}, which has no logarithm: take a positive "
+            "kernel such as Gaussian(), Laplacian() or InverseMultiquadric()"
+        )
+    return values.log()
 
 
 def _terms(kernel: Kernel) -> tuple[tuple[float, Kernel], ...]:

@@ -25,7 +25,7 @@ from discrepancy.kernels.kernel import Kernel
 _KEPT = 1 << 21
 
 
-def _filled(kernel: Kernel, x: Tensor) -> Iterator[Block]:
+def filled_blocks(kernel: Kernel, x: Tensor) -> Iterator[Block]:
     """The blocks on and above the diagonal of k(x, x), with the diagonal's values."""
     for block in blocks(kernel, x):
         if block.diagonal:
@@ -34,7 +34,8 @@ def _filled(kernel: Kernel, x: Tensor) -> Iterator[Block]:
         yield block
 
 
-def _means(parts: Iterable[Block], w: Tensor) -> tuple[Tensor, Tensor]:
+def row_means(parts: Iterable[Block], w: Tensor) -> tuple[Tensor, Tensor]:
+    """K w (B, n) and w'Kw (B, 1, 1), given the blocks of K."""
     means = torch.zeros_like(w)
     for block in parts:
         means[block.batch, block.rows] += (block.values @ w[block.batch, block.columns, None])[..., 0]
@@ -60,15 +61,15 @@ class CentredSum(torch.autograd.Function):
         need_x, need_y = ctx.needs_input_grad[2:4]
         mass = w.to(working_dtype(x))
         keep = x.shape[0] * x.shape[1] ** 2 <= _KEPT
-        kept_x, kept_y = (list(_filled(k, t)) if keep else None for k, t in ((kernel_x, x), (kernel_y, y)))
-        mean_x = _means(kept_x if kept_x is not None else _filled(kernel_x, x), mass)
-        mean_y = _means(kept_y if kept_y is not None else _filled(kernel_y, y), mass)
+        kept_x, kept_y = (list(filled_blocks(k, t)) if keep else None for k, t in ((kernel_x, x), (kernel_y, y)))
+        mean_x = row_means(kept_x if kept_x is not None else filled_blocks(kernel_x, x), mass)
+        mean_y = row_means(kept_y if kept_y is not None else filled_blocks(kernel_y, y), mass)
         sums = torch.zeros_like(mass)
         gx = torch.zeros_like(x, dtype=mass.dtype) if need_x else None
         gy = torch.zeros_like(y, dtype=mass.dtype) if need_y else None
         pairs = zip(
-            kept_x if kept_x is not None else _filled(kernel_x, x),
-            kept_y if kept_y is not None else _filled(kernel_y, y),
+            kept_x if kept_x is not None else filled_blocks(kernel_x, x),
+            kept_y if kept_y is not None else filled_blocks(kernel_y, y),
             strict=True,
         )
         for left, right in pairs:
@@ -105,13 +106,13 @@ def centred_matrix(kernel: Kernel, x: Tensor) -> Tensor:
     n = x.shape[0]
     w = torch.full((1, n), 1 / n, dtype=working_dtype(x), device=x.device)
     whole = torch.empty(n, n, dtype=w.dtype, device=x.device)
-    parts = list(_filled(kernel, x[None])) if n * n <= _KEPT else None
-    means, mean = _means(parts if parts is not None else _filled(kernel, x[None]), w)
-    for block in parts if parts is not None else _filled(kernel, x[None]):
+    parts = list(filled_blocks(kernel, x[None])) if n * n <= _KEPT else None
+    means, mean = row_means(parts if parts is not None else filled_blocks(kernel, x[None]), w)
+    for block in parts if parts is not None else filled_blocks(kernel, x[None]):
         values = _centred(block, means, mean)[0]
         whole[block.rows, block.columns] = values
         whole[block.columns, block.rows] = values.T
     return whole
 
 
-__all__ = ["CentredSum", "centred_matrix"]
+__all__ = ["CentredSum", "centred_matrix", "filled_blocks", "row_means"]
