@@ -1,5 +1,6 @@
 """Divergences from samples, with their uncertainty."""
 
+from discrepancy.estimation.classifier_bound import ClassifierBound
 from discrepancy.estimation.estimate import Method, estimate
 from discrepancy.estimation.information import (
     ConditionalInformationMethod,
@@ -14,6 +15,7 @@ from discrepancy.estimation.nearest import NearestNeighbors
 from discrepancy.estimation.reference import GaussianReference
 
 __all__ = [
+    "ClassifierBound",
     "ConditionalInformationMethod",
     "EntropyMethod",
     "GaussianReference",
