@@ -98,6 +98,10 @@ def test_counts_within_radii_that_are_distances(engine, d, strict):
     got = counts_within(x, y, radii, norm="maximum", strict=strict, engine=engine)
     assert torch.equal(got.counts, torch.full((150,), 11 if strict else 12))
     assert got.engine == engine
+    both = torch.stack([radii, 2 * radii], 1)
+    many = counts_within(x, y, both, norm="maximum", strict=strict, engine=engine).counts
+    assert torch.equal(many[:, 0], got.counts)
+    assert torch.equal(many[:, 1], ((distance < both[:, 1:]) if strict else (distance <= both[:, 1:])).sum(1))
     # Whole numbers: many ties at every radius, zero radii among them.
     x, y = torch.round(cloud(300, d)), torch.round(cloud(260, d, 1))
     radii = torch.arange(300).double() % 3
@@ -125,7 +129,7 @@ def test_large_problems_take_the_compiled_tree_and_agree():
 
 def test_counts_refuse_what_does_not_fit():
     x = cloud(20, 2)
-    with pytest.raises(ValueError, match="radii must be 20 non-negative"):
+    with pytest.raises(ValueError, match=r"radii must be non-negative, of shape \(20,\)"):
         counts_within(x, x, -torch.ones(20))
     with pytest.raises(ValueError, match="norm must be"):
         counts_within(x, x, torch.ones(20), norm="manhattan")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """k nearest neighbours and counts within radii: sorted lines, trees and blocked brute force, all exact.
 
 In one dimension a sorted line counts. SciPy's k-d tree serves small problems and needs no compiling, a compiled tree of boxes
-large ones; in Euclidean distance above 10 dimensions, and on other devices than the CPU, all distances are computed block by block.
+large ones; in Euclidean distance above 10 dimensions, and on other devices than the CPU, all distances are computed, in blocks.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Neighbors(Result):
 
 @dataclass(frozen=True, repr=False)
 class NeighborCounts(Result):
-    """How many points lie within its radius of each query: `counts` (n,), and the `engine` that counted."""
+    """How many points lie within its radius of each query: `counts`, of the shape of the radii, and the `engine` that counted."""
 
-    counts: Int[Tensor, " n"]
+    counts: Int[Tensor, "n ..."]
     engine: Engine
 
 
@@ -83,24 +83,26 @@ def nearest_neighbors(
 def counts_within(
     queries: Float[Tensor, "n d"],
     points: Float[Tensor, "m d"],
-    radii: Float[Tensor, " n"],
+    radii: Float[Tensor, "n ..."],
     *,
     norm: Norm = "euclidean",
     strict: bool = False,
     exclude_self: bool = False,
     engine: Engine | None = None,
 ) -> NeighborCounts:
-    """How many points lie within radii[i] of queries[i]: at most so far, or nearer if `strict`.
+    """How many points lie within radii[i] of queries[i]: at most so far, or nearer if `strict`. Radii (n, r) are r a query.
 
-    In the maximum norm the comparison is exact, also where a radius is itself a distance between coordinates; Euclidean distances
-    are compared by their squares, up to rounding. With `exclude_self` queries and points are one sample, no point counting itself.
+    In the maximum norm the comparison is exact, also where a radius is itself a difference of coordinates; Euclidean distances
+    are compared by their squares, up to rounding. With `exclude_self` queries and points are one sample, and none counts itself.
     `engine` None chooses by dimension, size and device: one dimension takes a sorted line on any device.
     Raises ValueError for shapes that do not fit, negative radii and non-finite values.
     Time O((n + m) log m) in low dimension, else up to O(n m d); memory O(n + m) beside blocks of 64 MiB.
     """
     _check(queries, points, norm, exclude_self)
-    if radii.shape != queries.shape[:1] or not bool((radii >= 0).all()):
-        raise ValueError(f"radii must be {len(queries)} non-negative numbers, one a query, got shape {tuple(radii.shape)}")
+    if radii.ndim not in (1, 2) or len(radii) != len(queries) or not bool((radii >= 0).all()):
+        raise ValueError(
+            f"radii must be non-negative, of shape ({len(queries)},) or ({len(queries)}, r), got shape {tuple(radii.shape)}"
+        )
     cpu = queries.device.type == "cpu"
     if engine is None:
         if queries.shape[1] == 1:
@@ -111,8 +113,13 @@ def counts_within(
         raise ValueError(f"engine must be one of {get_args(Engine)}, the sorted line in one dimension only, got {engine!r}")
     if not cpu and "tree" in engine:
         raise ValueError(f"the {engine} runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
-    counter = {"sorted line": _count_line, "k-d tree": _count_tree, "box tree": _count_boxes, "blocked brute force": _count_brute}
-    counts = counter[engine](queries.double(), points.double(), radii.double(), norm, strict)
+    at, among, reach = queries.double(), points.double(), radii.double().reshape(len(radii), -1)
+    if engine == "sorted line":
+        counts = _count_line(at, among, reach, strict)
+    else:
+        counter = {"k-d tree": _count_tree, "box tree": _count_boxes, "blocked brute force": _count_brute}[engine]
+        counts = counter(at, among, reach, norm, strict)
+    counts = counts.reshape(radii.shape)
     if exclude_self:
         counts = counts - ((radii > 0).long() if strict else 1)
     return NeighborCounts(counts, engine)
@@ -226,35 +233,46 @@ def _blocks(queries: Tensor, points: Tensor) -> tuple[Tensor, ...]:
     return torch.arange(len(queries), device=queries.device).split(rows)
 
 
-def _count_line(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
-    line, at = points[:, 0].sort().values, queries[:, 0]
+def _count_line(queries: Tensor, points: Tensor, radii: Tensor, strict: bool) -> Tensor:
+    line, at = points[:, 0].sort().values, queries
+    # Sums are rounded: ends are set right by the very comparison that counts, a run of equal values at a time.
+    low = torch.searchsorted(line, at - radii, right=strict)
+    high = torch.searchsorted(line, at + radii, right=not strict)
+    last = len(line) - 1
 
-    def outside(index: Tensor) -> Tensor:
-        gap = (line[index] - at).abs()
-        return gap >= radii if strict else gap > radii
+    def inside(index: Tensor) -> Tensor:
+        gap = (line[index.clamp(0, last)] - at).abs()
+        return ((gap < radii) if strict else (gap <= radii)) & (index >= 0) & (index <= last)
 
-    # Both ends by bisection on the very comparison that counts: q - r and q + r would have been rounded.
-    middle = torch.searchsorted(line, at)
-    low, high = torch.zeros_like(middle), middle.clone()
-    first, last = middle.clone(), torch.full_like(middle, len(line))
-    for _ in range(len(line).bit_length()):
-        half = (low + high) // 2
-        beyond = outside(half.clamp(max=len(line) - 1)) & (low < high)
-        low, high = torch.where(beyond, half + 1, low), torch.where(beyond, high, torch.minimum(half, high))
-        half = (first + last) // 2
-        within = ~outside(half.clamp(max=len(line) - 1)) & (first < last)
-        first, last = torch.where(within, half + 1, first), torch.where(within, last, torch.minimum(half, last))
-    return first - low
+    def run(index: Tensor, right: bool) -> Tensor:
+        return torch.searchsorted(line, line[index.clamp(0, last)], right=right)
+
+    while bool((grow := inside(low - 1)).any()):
+        low = torch.where(grow, run(low - 1, False), low)
+    while bool((shrink := ~inside(low) & (low < high)).any()):
+        low = torch.where(shrink, run(low, True), low)
+    while bool((grow := inside(high)).any()):
+        high = torch.where(grow, run(high, True), high)
+    while bool((shrink := ~inside(high - 1) & (low < high)).any()):
+        high = torch.where(shrink, run(high - 1, False), high)
+    return (high - low).clamp_min(0)
 
 
 def _count_tree(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
     from scipy.spatial import KDTree
 
     tree = KDTree(points.numpy(), balanced_tree=False)
-    reach: Any = (torch.nextafter(radii, -torch.ones_like(radii)) if strict else radii).numpy()
-    p = torch.inf if norm == "maximum" else 2
-    found: Any = tree.query_ball_point(queries.numpy(), abs(reach), p=p, return_length=True, workers=torch.get_num_threads())
-    counts = torch.from_numpy(found).long()
+    reach = torch.nextafter(radii, -torch.ones_like(radii)).abs() if strict else radii
+    counts = torch.empty_like(radii, dtype=torch.int64)
+    for r in range(radii.shape[1]):
+        found: Any = tree.query_ball_point(
+            queries.numpy(),
+            reach[:, r].numpy(),
+            p=torch.inf if norm == "maximum" else 2,
+            return_length=True,
+            workers=torch.get_num_threads(),
+        )
+        counts[:, r] = torch.from_numpy(found)
     return torch.where(radii > 0, counts, 0) if strict else counts
 
 
@@ -266,11 +284,12 @@ def _count_boxes(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, str
 
     maximum = norm == "maximum"
     tree = build(points.contiguous().numpy())
-    at, reach = queries.contiguous().numpy(), (radii if maximum else radii.square()).numpy()
-    counts = np.empty(len(queries), np.int64)
+    at, reach = queries.contiguous().numpy(), (radii if maximum else radii.square()).T.contiguous().numpy()
+    counts = np.empty(reach.shape, np.int64)
     boxes = tree.columns, tree.first, tree.last, tree.low, tree.high
-    in_parallel(lambda part: count(at, reach, strict, *boxes, maximum, *part, counts), ranges(len(queries), 256))
-    return torch.from_numpy(counts)
+    for some, into in zip(reach, counts, strict=True):
+        in_parallel(lambda part: count(at, some, strict, *boxes, maximum, *part, into), ranges(len(at), 256))  # noqa: B023
+    return torch.from_numpy(counts).T
 
 
 def _count_brute(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, strict: bool) -> Tensor:
@@ -278,8 +297,8 @@ def _count_brute(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, str
     parts = []
     for rows in _blocks(queries, points):
         distance = torch.cdist(queries[rows], points, p=p, compute_mode="donot_use_mm_for_euclid_dist")
-        reach = radii[rows, None]
-        parts.append((distance < reach if strict else distance <= reach).sum(1))
+        reaches = radii[rows, :, None].unbind(1)
+        parts.append(torch.stack([(distance < r if strict else distance <= r).sum(1) for r in reaches], 1))
     return torch.cat(parts)
 
 
