@@ -6,6 +6,7 @@ from discrepancy.dynamics.noise_levels import (
     DiscreteTimes,
     KarrasSpacing,
     LogNormalLevels,
+    LogUniformLevels,
     MaximumLikelihood,
     NoiseLevels,
     NoiseVariance,
@@ -26,6 +27,7 @@ from discrepancy.dynamics.samplers import (
     Sampler,
 )
 from discrepancy.dynamics.schedules import Cosine, NoiseSchedule, VarianceExploding, VariancePreserving
+from discrepancy.dynamics.score_divergence import score_divergence, score_entropy
 from discrepancy.dynamics.score_fields import EmpiricalScore, GuidedScore, MixtureScore, PreconditionedScore
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Integrator",
     "KarrasSpacing",
     "LogNormalLevels",
+    "LogUniformLevels",
     "MaximumLikelihood",
     "Midpoint",
     "MixtureScore",
@@ -66,4 +69,6 @@ __all__ = [
     "denoising_score_matching",
     "flow",
     "perturb",
+    "score_divergence",
+    "score_entropy",
 ]

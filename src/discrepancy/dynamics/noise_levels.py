@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from discrepancy._validate import generator_or_default, positive, whole_number
+from discrepancy._validate import fraction, generator_or_default, positive, whole_number
 from discrepancy.dynamics.schedules import NoiseSchedule
 
 
@@ -25,6 +26,13 @@ class NoiseLevels(ABC):
         self, n: int, schedule: NoiseSchedule, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
         """Noise levels (n,) on `device`."""
+
+    def girsanov_weight(self, sigma: Tensor, schedule: NoiseSchedule) -> Tensor:
+        """w(sigma) with E[w h] = integral over t of g^2/(a sigma)^2 h dt for levels drawn here: what score differences are
+        integrated with. Raises TypeError for a law of levels that is no law of times."""
+        raise TypeError(
+            f"{type(self).__name__} is no law of times with a known density: take LogUniformLevels() or UniformTimes()"
+        )
 
 
 def _uniform(n: int, generator: torch.Generator | None, device: torch.device | str) -> Tensor:
@@ -46,6 +54,56 @@ class UniformTimes(NoiseLevels):
         if self.stratified:
             u = (torch.arange(n, dtype=torch.float64, device=device) + u) / n
         return schedule.sigma(schedule.first + (1 - schedule.first) * u)
+
+    def girsanov_weight(self, sigma: Tensor, schedule: NoiseSchedule) -> Tensor:
+        """(1 - first) g^2 / (a sigma)^2: far larger at small levels, where few times fall."""
+        return (1 - schedule.first) * _rate(schedule.time(sigma), schedule)
+
+
+@dataclass(frozen=True)
+class LogUniformLevels(NoiseLevels):
+    """Times with density proportional to g^2/(a sigma)^2 = d log(sigma^2)/dt, that is levels uniform in log sigma.
+
+    Below the time `floor` the density stays what it is at `floor`, since log sigma has no end where sigma(0) = 0. Integrals of
+    g^2/(a sigma)^2 h then are plain means of h times the constant `mass`, which depends on the schedule and on the floor.
+    Raises ValueError unless 0 < floor < 1. Source: Song, Durkan, Murray and Ermon (2021); Franzese et al. (2024).
+    """
+
+    floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        """Check the floor."""
+        fraction(self.floor, "floor")
+
+    def draw(
+        self, n: int, schedule: NoiseSchedule, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """The levels at n random times; the inverse of the distribution function is explicit in log sigma."""
+        low, span, below = self._parts(schedule)
+        reached = _uniform(n, generator, device) * (below + span)
+        early = schedule.sigma((reached / below).clamp(1e-12, 1) * self.floor)
+        return torch.where(reached < below, early, torch.exp((low + (reached - below).clamp_min(0)) / 2))
+
+    def mass(self, schedule: NoiseSchedule) -> float:
+        """What the rate, capped below the floor, integrates to: log(sigma(1)^2/sigma(floor)^2) + floor times the rate there."""
+        _, span, below = self._parts(schedule)
+        return span + below
+
+    def girsanov_weight(self, sigma: Tensor, schedule: NoiseSchedule) -> Tensor:
+        """The constant `mass`: below the floor, where a network knows the score worst, the integrand is taken at its cap."""
+        return torch.full_like(sigma, self.mass(schedule))
+
+    def _parts(self, schedule: NoiseSchedule) -> tuple[float, float, float]:
+        """log sigma^2 at the floor, how much it rises to time 1, and the mass below the floor."""
+        t = torch.tensor(self.floor, dtype=torch.float64)
+        low = 2 * float(schedule.sigma(t).log())
+        return low, 2 * math.log(schedule.sigma_max) - low, self.floor * float(_rate(t, schedule))
+
+
+def _rate(t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """g^2/(a sigma)^2 at times t."""
+    sigma = schedule.sigma(t)
+    return (schedule.diffusion(t) / (schedule.scale(sigma) * sigma)).square()
 
 
 @dataclass(frozen=True)
@@ -174,6 +232,7 @@ __all__ = [
     "DiscreteTimes",
     "KarrasSpacing",
     "LogNormalLevels",
+    "LogUniformLevels",
     "MaximumLikelihood",
     "NoiseLevels",
     "NoiseVariance",

@@ -60,4 +60,32 @@ class ConcatenatedCritic(nn.Module):
         return self.net(torch.cat([u, v], -1))[..., 0]
 
 
-__all__ = ["BilinearCritic", "ConcatenatedCritic"]
+class SeparableCritic(nn.Module):
+    """f(u, v) = g(u)^T h(v) with two networks of `features` outputs: all pairs cost n + m passes and one matrix product."""
+
+    def __init__(
+        self,
+        left: int,
+        right: int,
+        network: MLP | None = None,
+        features: int = 32,
+        *,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """A critic of points of widths `left` and `right`; `network` describes the layers of g and h."""
+        super().__init__()
+        shape = MLP() if network is None else network
+        self.left = shape.build(left, features, generator=generator, dtype=dtype)
+        self.right = shape.build(right, features, generator=generator, dtype=dtype)
+
+    def forward(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores of all pairs."""
+        return self.left(u) @ self.right(v).mT
+
+    def pairs(self, u: Tensor, v: Tensor) -> Tensor:
+        """Scores of u_i with v_i."""
+        return (self.left(u) * self.right(v)).sum(-1)
+
+
+__all__ = ["BilinearCritic", "ConcatenatedCritic", "SeparableCritic"]
