@@ -44,6 +44,11 @@ _EXPORTS: dict[str, str] = {
     "frechet_anova": "metric_jumps",
     "frechet_jump_test": "metric_jumps",
     "local_frechet_regression": "metric_jumps",
+    "Invariant": "symmetry",
+    "SymmetryGain": "symmetry",
+    "invariance_test": "symmetry",
+    "kernel_gain": "symmetry",
+    "symmetry_gain": "symmetry",
     "adaptive_calibration_error": "calibration",
     "brier_score": "calibration",
     "expected_calibration_error": "calibration",
@@ -99,3 +104,8 @@ if TYPE_CHECKING:
     from discrepancy.inference.strata import equal_weights as equal_weights
     from discrepancy.inference.strata import mantel_haenszel_weights as mantel_haenszel_weights
     from discrepancy.inference.strata import stratified_permutation_test as stratified_permutation_test
+    from discrepancy.inference.symmetry import Invariant as Invariant
+    from discrepancy.inference.symmetry import SymmetryGain as SymmetryGain
+    from discrepancy.inference.symmetry import invariance_test as invariance_test
+    from discrepancy.inference.symmetry import kernel_gain as kernel_gain
+    from discrepancy.inference.symmetry import symmetry_gain as symmetry_gain

@@ -16,6 +16,7 @@ from discrepancy.kernel_methods.dependence import (
     minibatch_cka,
 )
 from discrepancy.kernel_methods.energy import EnergyDistance
+from discrepancy.kernel_methods.invariant_kernel import InvariantKernel
 from discrepancy.kernel_methods.mmd import MMD
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "DistanceCovariance",
     "EnergyDistance",
     "GeneralizedKernelCauchySchwarz",
+    "InvariantKernel",
     "KernelCauchySchwarz",
     "KernelEntropy",
     "minibatch_cka",

@@ -41,6 +41,7 @@ from discrepancy.transport.graphs.sobolev_distance import SobolevDistance
 from discrepancy.transport.graphs.sobolev_ipm import SobolevIPM
 from discrepancy.transport.graphs.space import MetricMeasureSpace
 from discrepancy.transport.gromov.gromov_wasserstein import GromovWasserstein
+from discrepancy.transport.invariant_cost import InvariantCost
 from discrepancy.transport.laguerre import LaguerreCells
 from discrepancy.transport.low_rank.sinkhorn import LowRankResult, LowRankSinkhorn
 from discrepancy.transport.maps import (
@@ -111,6 +112,7 @@ __all__ = [
     "GromovWasserstein",
     "Halves",
     "InexactProximal",
+    "InvariantCost",
     "KLPenalty",
     "LaguerreCells",
     "LedoitWolfCovariance",
