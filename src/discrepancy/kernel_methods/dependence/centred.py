@@ -22,7 +22,7 @@ from discrepancy.kernels.kernel import Kernel
 
 # Entries that are kept of both matrices from the pass over the row means to that over the products (32 MiB); above, blocks are
 # computed again.
-_KEPT = 1 << 21
+KEPT_ENTRIES = 1 << 21
 
 
 def filled_blocks(kernel: Kernel, x: Tensor) -> Iterator[Block]:
@@ -60,7 +60,7 @@ class CentredSum(torch.autograd.Function):
         """Means first, then products and gradients in one pass."""
         need_x, need_y = ctx.needs_input_grad[2:4]
         mass = w.to(working_dtype(x))
-        keep = x.shape[0] * x.shape[1] ** 2 <= _KEPT
+        keep = x.shape[0] * x.shape[1] ** 2 <= KEPT_ENTRIES
         kept_x, kept_y = (list(filled_blocks(k, t)) if keep else None for k, t in ((kernel_x, x), (kernel_y, y)))
         mean_x = row_means(kept_x if kept_x is not None else filled_blocks(kernel_x, x), mass)
         mean_y = row_means(kept_y if kept_y is not None else filled_blocks(kernel_y, y), mass)
@@ -106,7 +106,7 @@ def centred_matrix(kernel: Kernel, x: Tensor) -> Tensor:
     n = x.shape[0]
     w = torch.full((1, n), 1 / n, dtype=working_dtype(x), device=x.device)
     whole = torch.empty(n, n, dtype=w.dtype, device=x.device)
-    parts = list(filled_blocks(kernel, x[None])) if n * n <= _KEPT else None
+    parts = list(filled_blocks(kernel, x[None])) if n * n <= KEPT_ENTRIES else None
     means, mean = row_means(parts if parts is not None else filled_blocks(kernel, x[None]), w)
     for block in parts if parts is not None else filled_blocks(kernel, x[None]):
         values = _centred(block, means, mean)[0]
@@ -115,4 +115,4 @@ def centred_matrix(kernel: Kernel, x: Tensor) -> Tensor:
     return whole
 
 
-__all__ = ["CentredSum", "centred_matrix", "filled_blocks", "row_means"]
+__all__ = ["KEPT_ENTRIES", "CentredSum", "centred_matrix", "filled_blocks", "row_means"]
