@@ -38,6 +38,20 @@ def variational_bound(f: FDivergence, values_p: Any, values_q: Any, weights_p: A
     return _mean(t_p, w_p) - _mean(f.conjugate(t_q), w_q)
 
 
+def log_ratio_values(f: FDivergence, log_ratio_p: Any, log_ratio_q: Any) -> tuple[Tensor, Tensor]:
+    """f'(t) at samples of P and f*(f'(t)) at samples of Q for a critic that gives log t: mean less mean is the bound.
+
+    The second is -g'(1/t) with g(t) = t f(1/t), the reversed generator: no difference of large numbers, and finite for any finite
+    log t where f'(0+) and f'(inf) are. At log t = log p/q the bound is the divergence. For Jensen-Shannon it is log 2 less the
+    cross-entropy of the classifier whose logit is log t, for KL the bound of Nguyen, Wainwright and Jordan. Shapes are kept;
+    differentiable. Raises TypeError for a generator without curvature, whose derivative has no gradient.
+    """
+    _require(f)
+    f._require_smooth("bound in the logarithm of a ratio")
+    u_p, u_q = as_tensor(log_ratio_p, "log_ratio_p"), as_tensor(log_ratio_q, "log_ratio_q")
+    return f.derivative(log_t=u_p), -f.reversed().derivative(log_t=-u_q)
+
+
 def variational_estimate(
     f: FDivergence, values_p: Any, values_q: Any, weights_p: Any = None, weights_q: Any = None, *, level: float = 0.95
 ) -> Estimate:
@@ -117,4 +131,4 @@ def _squared_error(t: Tensor, w: Tensor) -> Tensor | None:
     return centred.square().sum(-1) * effective / (effective - 1)
 
 
-__all__ = ["donsker_varadhan", "optimal_critic", "variational_bound", "variational_estimate"]
+__all__ = ["donsker_varadhan", "log_ratio_values", "optimal_critic", "variational_bound", "variational_estimate"]

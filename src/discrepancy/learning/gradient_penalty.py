@@ -30,8 +30,15 @@ class GradientPenalty:
 
     def of(self, slopes: Tensor) -> Tensor:
         """The penalty of gradient norms (B,)."""
+        return self.weight * self._squares(slopes).mean()
+
+    def each(self, slopes: Tensor) -> Tensor:
+        """Its terms (B,), whose mean is the penalty."""
+        return self.weight * self._squares(slopes)
+
+    def _squares(self, slopes: Tensor) -> Tensor:
         over = slopes - self.slope
-        return self.weight * (over.clamp_min(0) if self.one_sided else over).square().mean()
+        return (over.clamp_min(0) if self.one_sided else over).square()
 
 
 def slopes_at(score: Callable[..., Tensor], *points: Tensor, create_graph: bool = True) -> Tensor:
