@@ -60,6 +60,7 @@ class Classifier(RatioMethod):
     calibrate: bool = True
 
     references: ClassVar[tuple[str, ...]] = ("qin-1998", "platt-1999")
+    least: ClassVar[int] = 6
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -91,7 +91,7 @@ class TimeScore(RatioMethod):
     evaluation: Evaluation = field(default_factory=PlugIn, kw_only=True)
 
     references: ClassVar[tuple[str, ...]] = ("d3re", "choi-2022")
-    least: ClassVar[int] = 64
+    least: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -58,7 +58,8 @@ class OneStep(Evaluation):
         if why is None and error > 0:
             better = sum(float(s.mean()) for s in _terms(f, *recalibrated(at_p, at_q)))
             if better - value > error:
-                why = f"the ratio is biased: recalibration would raise the value by {better - value:.3g}, more than a standard error"
+                gain = f"{better - value:.3g}"
+                why = f"the ratio is biased: recalibration would raise the value by {gain}, more than a standard error"
         if why is not None:
             return Estimate(value, method=method, note="; ".join([f"no interval: {why}", *notes]))
         half = NormalDist().inv_cdf(0.5 + level / 2) * error

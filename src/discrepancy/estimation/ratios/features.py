@@ -15,6 +15,41 @@ from discrepancy.kernels import Gaussian, Kernel, MedianHeuristic
 Map = Callable[[Tensor], Tensor]
 
 
+# Maps are classes, and not functions made inside `build`, so that fitted models can be pickled.
+@dataclass(frozen=True)
+class _Products:
+    """Coordinates, then their products where the degree is 2."""
+
+    degree: int
+
+    def __call__(self, points: Tensor) -> Tensor:
+        if self.degree == 1:
+            return points
+        rows, columns = torch.triu_indices(points.shape[1], points.shape[1], device=points.device)
+        return torch.cat([points, points[:, rows] * points[:, columns]], 1)
+
+
+@dataclass(frozen=True)
+class _KernelMap:
+    """The kernel at each centre."""
+
+    kernel: Kernel
+    centers: Tensor
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.kernel.matrix(points, self.centers)
+
+
+@dataclass(frozen=True)
+class _SideBySide:
+    """Several maps, side by side."""
+
+    maps: tuple[Map, ...]
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return torch.cat([m(points) for m in self.maps], 1)
+
+
 class Features(ABC):
     """A rule that makes a map of features from the pooled sample."""
 
@@ -39,10 +74,7 @@ class Quadratic(Features):
 
     def build(self, z: Tensor, generator: torch.Generator) -> Map:
         """Coordinates, then products."""
-        if self.degree == 1:
-            return lambda points: points
-        rows, columns = torch.triu_indices(z.shape[1], z.shape[1], device=z.device)
-        return lambda points: torch.cat([points, points[:, rows] * points[:, columns]], 1)
+        return _Products(self.degree)
 
 
 @dataclass(frozen=True)
@@ -64,8 +96,7 @@ class KernelFeatures(Features):
     def build(self, z: Tensor, generator: torch.Generator) -> Map:
         """Kernels at centres of the sample, the bandwidth chosen on it."""
         kernel = self.kernel.resolve(z, z.new_full((len(z),), 1 / len(z)))
-        centers = chosen_rows(z, self.centers, generator)
-        return lambda points: kernel.matrix(points, centers)
+        return _KernelMap(kernel, chosen_rows(z, self.centers, generator))
 
 
 @dataclass(frozen=True)
@@ -84,8 +115,7 @@ class Joined(Features):
 
     def build(self, z: Tensor, generator: torch.Generator) -> Map:
         """All maps, side by side."""
-        maps = [part.build(z, generator) for part in self.parts]
-        return lambda points: torch.cat([m(points) for m in maps], 1)
+        return _SideBySide(tuple(part.build(z, generator) for part in self.parts))
 
 
 def chosen_rows(z: Tensor, count: int, generator: torch.Generator) -> Tensor:

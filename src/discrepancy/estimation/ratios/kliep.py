@@ -52,6 +52,7 @@ class KLIEP(RatioMethod):
     max_iterations: int = 5000
 
     references: ClassVar[tuple[str, ...]] = ("sugiyama-2008",)
+    least: ClassVar[int] = 6
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -41,7 +41,7 @@ class RatioMethod(ABC):
     evaluation: Evaluation = field(default_factory=OneStep)
 
     references: ClassVar[tuple[str, ...]] = ()
-    least: ClassVar[int] = 10  # rows of each sample that a fit needs
+    least: ClassVar[int] = 2  # rows of each sample that a fit needs
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -105,7 +105,7 @@ class RatioMethod(ABC):
         return pair.x.detach(), pair.y.detach()
 
     def _require_rows(self, rows: int, name: str) -> None:
-        need = max(self.least, 2 * self.folds)
+        need = max(2 * self.least, 2 * self.folds)
         if rows < need:
             raise ValueError(f"{name} has {rows} rows: {type(self).__name__} with {self.folds} folds needs at least {need}")
 

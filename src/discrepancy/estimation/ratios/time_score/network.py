@@ -12,6 +12,7 @@ from discrepancy.estimation.ratios.time_score.interpolants import Interpolant
 from discrepancy.networks import MLP
 
 _HARMONICS = 2
+_FULL_FORM = 32  # dimensions up to which the quadratic form is a full matrix
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,12 @@ class PathMoments:
 
 
 class TimeScoreNetwork(nn.Module):
-    """s(x, t) = c(t) net((x - m_t) / sd_t, features of t), with the path's moments m_t, sd_t and the scale c(t) of its scores.
+    """s(x, t) = c(t) [net(u, t) + b(t).u + u^T B(t) u - tr B(t)] with u = (x - m_t) / sd_t, of the path's moments and score scale c.
 
-    The moments only set units: a narrow end of the path is then as easy for the network as a wide one. With `joint` it returns
-    the data score too, -(x - m_t) / sd_t^2 plus a correction of the network.
+    The moments only set units: a narrow end of the path is then as easy for the network as a wide one. The quadratic form, whose
+    coefficients are a network of t alone, carries the tails: the integral takes s(x, t) at times whose law has no mass at x, where
+    the score of a law with Gaussian tails grows like |u|^2, which a network of piecewise linear growth cannot follow. B is a full
+    matrix up to 32 dimensions, and diagonal above. With `joint` the data score comes too, -u / sd_t plus a correction of the network.
     """
 
     def __init__(self, moments: PathMoments, network: MLP, *, joint: bool, generator: torch.Generator) -> None:
@@ -75,14 +78,25 @@ class TimeScoreNetwork(nn.Module):
         d = moments.means.shape[1]
         self.moments, self.joint, self.dimension = moments, joint, d
         self.net = network.build(d + 1 + 2 * _HARMONICS, 1 + d * joint, generator=generator).to(moments.means)
+        full = d <= _FULL_FORM
+        self.pairs = tuple(torch.triu_indices(d, d)) if full else (torch.arange(d), torch.arange(d))
+        terms = d + len(self.pairs[0])
+        self.form = MLP(32, 1).build(1 + 2 * _HARMONICS, terms, generator=generator).to(moments.means)
+        self.unit = 1 / math.sqrt(terms)  # so that the form starts at the size of the scores
 
     def _outputs(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What multiplies the scale (B, 1 + d joint), u, and sd_t."""
         mean, variance = self.moments.at(t)
         # A constant column has no spread of its own, and is zero whatever it is divided by.
         sd = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
-        inside = (x - mean) / sd
+        u = (x - mean) / sd
         waves = [f(math.pi * (k + 1) * t) for k in range(_HARMONICS) for f in (torch.cos, torch.sin)]
-        return self.net(torch.cat([inside, torch.stack([2 * t - 1, *waves], 1)], 1)), inside, sd
+        times = torch.stack([2 * t - 1, *waves], 1)
+        rows, columns = self.pairs
+        products = u[:, rows] * u[:, columns] - (rows == columns).to(u)
+        form = self.unit * (self.form(times) * torch.cat([u, products], 1)).sum(1, keepdim=True)
+        out = self.net(torch.cat([u, times], 1))
+        return torch.cat([out[:, :1] + form, out[:, 1:]], 1), u, sd
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The time score (B,) at points (B, d) and times (B,)."""

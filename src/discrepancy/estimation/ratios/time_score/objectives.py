@@ -145,16 +145,20 @@ class JointScoreMatching(Objective):
     def loss(self, network: TimeScoreNetwork, batch: Batch) -> Tensor:
         """The loss of both scores."""
         x, t, u, weight = batch.points, batch.t, batch.signs, self.weight
-        score, slope = _with_time_slope(network, x, t)
-        data, moved, *_ = torch.func.jvp(lambda p: network.both(p, t)[1], (x,), (u,))
+        place, time = x.detach().requires_grad_(), t.detach().requires_grad_()
+        score, data = network.both(place, time)
+        (slope,) = torch.autograd.grad(score.sum(), time, create_graph=True)
+        (moved,) = torch.autograd.grad((u * data).sum(), place, create_graph=True)
         stein = (u * moved).sum(1) + data.square().sum(1) / 2
         inside = weight.value(t) * (score.square() / 2 + slope + stein) + weight.slope(t) * score
         return (inside / batch.density).mean() + _ends(network, batch, weight, 1.0)
 
 
 def _with_time_slope(network: TimeScoreNetwork, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x, t) and ds/dt in one forward-mode pass."""
-    score, slope, *_ = torch.func.jvp(lambda time: network(x, time), (t,), (torch.ones_like(t),))
+    """s(x, t) and ds/dt, one derivative in t for all rows; a graph of it is kept for the weights' gradient."""
+    time = t.detach().requires_grad_()
+    score = network(x, time)
+    (slope,) = torch.autograd.grad(score.sum(), time, create_graph=True)
     return score, slope
 
 
