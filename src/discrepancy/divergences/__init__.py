@@ -23,6 +23,7 @@ from discrepancy.divergences.mixtures import MixtureBounds, mixture_bounds
 from discrepancy.divergences.power import Alpha, ChiSquared, NeymanChiSquared, SquaredHellinger
 from discrepancy.divergences.ratio import RatioDivergence, ReversedRatioDivergence
 from discrepancy.divergences.renyi import Renyi, Tsallis
+from discrepancy.divergences.robust import RobustBounds, dro_bounds
 from discrepancy.divergences.simulated import monte_carlo_between
 from discrepancy.divergences.skewed import SkewedDivergence, SmoothedDivergence
 from discrepancy.divergences.skewed_jensen_shannon import SkewedJensenShannon
@@ -64,6 +65,7 @@ __all__ = [
     "ReversedDivergence",
     "ReversedMeasureDivergence",
     "ReversedRatioDivergence",
+    "RobustBounds",
     "ScaledDivergence",
     "SkewedDivergence",
     "SkewedJensenShannon",
@@ -77,6 +79,7 @@ __all__ = [
     "Tsallis",
     "closed_form",
     "donsker_varadhan",
+    "dro_bounds",
     "mixture_bounds",
     "monte_carlo_between",
     "optimal_critic",

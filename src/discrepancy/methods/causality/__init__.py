@@ -1,0 +1,45 @@
+"""Causal effects and structural parameters from observational data."""
+
+from discrepancy.methods.causality.baselines import (
+    gmm,
+    least_squares,
+    maximum_moment_restriction,
+    mmr_statistic,
+    sieve_minimum_distance,
+)
+from discrepancy.methods.causality.bounding import aggregate_bounds, divergence_radius, manski_bounds
+from discrepancy.methods.causality.causal_bounds import CausalBand, CausalBounds
+from discrepancy.methods.causality.dual_networks import DualLoss, dual_loss
+from discrepancy.methods.causality.kernel_method_of_moments import KernelIVRegressor, KernelMethodOfMoments
+from discrepancy.methods.causality.kmm_options import (
+    KernelInstruments,
+    NeuralInstruments,
+    ProfileSolver,
+    SaddleSolver,
+    SmoothedReference,
+)
+from discrepancy.methods.causality.outcomes import AtMost, Clipped
+
+__all__ = [
+    "AtMost",
+    "CausalBand",
+    "CausalBounds",
+    "Clipped",
+    "DualLoss",
+    "KernelIVRegressor",
+    "KernelInstruments",
+    "KernelMethodOfMoments",
+    "NeuralInstruments",
+    "ProfileSolver",
+    "SaddleSolver",
+    "SmoothedReference",
+    "aggregate_bounds",
+    "divergence_radius",
+    "dual_loss",
+    "gmm",
+    "least_squares",
+    "manski_bounds",
+    "maximum_moment_restriction",
+    "mmr_statistic",
+    "sieve_minimum_distance",
+]
