@@ -78,9 +78,13 @@ class LogUniformLevels(NoiseLevels):
     def draw(
         self, n: int, schedule: NoiseSchedule, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """The levels at n random times; the inverse of the distribution function is explicit in log sigma."""
+        """The levels at n random times."""
+        return self.quantile(_uniform(n, generator, device), schedule)
+
+    def quantile(self, u: Tensor, schedule: NoiseSchedule) -> Tensor:
+        """The levels below which shares u in [0, 1] of the draws fall, explicit in log sigma, in float64."""
         low, span, below = self._parts(schedule)
-        reached = _uniform(n, generator, device) * (below + span)
+        reached = u.double() * (below + span)
         early = schedule.sigma((reached / below).clamp(1e-12, 1) * self.floor)
         return torch.where(reached < below, early, torch.exp((low + (reached - below).clamp_min(0)) / 2))
 

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from discrepancy.networks import ResidualMLP
 
 _SMALL = 500  # rows below which scores are hardly learned
 _NO_INTERVAL = "no interval: the error of the learned scores is not known; the standard error is that of held-out rows and times"
+_SECOND_ORDER = "the error of the learned scores, of second order, is not in the interval"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class MINDE:
 
     variant     `Conditional()` or `Joint()`: the paper's "c" and "j"
     difference  `Inside()`, `Outside(deviation)` (the paper's "sigma") or `DenoisingLoss()`
-    start       `GaussianScores()`, or None for a network alone, as in the paper
+    start       `GaussianScores()`, or None for a network that starts from N(0, I) and independence
     folds       the rows are split, each part measured with a network trained on the others; whose early end it chose
     margins     a map of each coordinate: `NormalScores()` for information where None, `Standardised()` for entropy and KL
-    passes      noise levels drawn for each held-out row
+    passes      noisy copies of each held-out row, in pairs of opposite noise at stratified levels
 
-    The standard error is that of rows and noise levels; no interval is given, since nothing tells what the network errs.
+    The standard error is that of held-out rows and noise levels. `DenoisingLoss` has an interval; the others have none, since
+    they follow the scores, and with them the rows that those were learned from, to first order.
     Time: `folds` trainings of `training.loop.steps` steps. Warns for fewer than 500 rows and for values that repeat (scores need
     densities). Raises ValueError for a constant column. Source: Franzese, Bounoua and Michiardi (2024).
     """
@@ -93,7 +96,7 @@ class MINDE:
         self, x: Tensor, y: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """I(X; Y) in nats from paired rows x (n, d1) and y (n, d2), each measured by a network not trained on it."""
-        fraction(level, "level")
+        level = fraction(level, "level")
         source = generator_or_default(generator)
         margins = self._margins(x, y)
         rows = torch.cat([m(z.detach()).float() for m, z in zip(margins, (x, y), strict=True)], 1)
@@ -104,14 +107,14 @@ class MINDE:
             others = _rest(len(rows), test)
             network, _ = self._train(blocks, [rows[others]], [rows[test]], self.variant.views, source)
             values[test] = self._information(network, rows[test], blocks, source)
-        return self._answer(values, f"MINDE, {self.variant!r}, {self.difference!r}, {self.folds} folds")
+        return self._answer(values, f"MINDE, {self.variant!r}, {self.difference!r}, {self.folds} folds", level)
 
     def entropy(self, x: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None) -> Estimate:
         """h(X) in nats relative to the units of x (n, d); `Outside().deviation` is that of the reference, one for the others.
 
         The data are standardised first, whatever `margins` says: only a linear map has a volume that one can add back.
         """
-        fraction(level, "level")
+        level = fraction(level, "level")
         source = generator_or_default(generator)
         _require([x], ["x"], self.folds)
         fitted = Standardised().fit(x.detach())
@@ -124,13 +127,13 @@ class MINDE:
             apart = self._entropy_gap(network, rows[test], source)
             values[test] = reference_entropy(rows[test], self.difference.deviation, self.schedule).double() - apart
         volume = float(fitted.deviation.double().log().sum())
-        return self._answer(values + volume, f"MINDE entropy, deviation {self.difference.deviation:g}, {self.folds} folds")
+        return self._answer(values + volume, f"MINDE entropy, deviation {self.difference.deviation:g}, {self.folds} folds", level)
 
     def __call__(
         self, divergence: Divergence, x: Any, y: Any, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """KL(P || Q), or KL(Q || P), from x (n, d) of P and y (m, d) of Q, by one network with the law as its label."""
-        fraction(level, "level")
+        level = fraction(level, "level")
         pair = sample_pair(x, y)
         if pair.batch:
             raise ValueError(
@@ -161,7 +164,7 @@ class MINDE:
                 return (own - other).square().sum(1)
 
             values[folds[0][k]] = self._integral(apart, held[0], source)
-        return self._answer(values, f"MINDE of {divergence!r}, {self.folds} folds")
+        return self._answer(values, f"MINDE of {divergence!r}, {self.folds} folds", level)
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
@@ -195,14 +198,21 @@ class MINDE:
         return network, train_noise_network(network, rows, held, self.training, self.levels, source)
 
     def _integral(self, integrand: Any, rows: Tensor, source: torch.Generator) -> Tensor:
-        """Half the integral over log sigma^2 for each row, by `passes` levels each; integrand(noisy, e, clean, sigma) -> (n,)."""
+        """Half the integral over log sigma^2 for each row, by `passes` levels each; integrand(noisy, e, clean, sigma) -> (n,).
+
+        Levels are stratified, a stratum a pair of passes; the second of a pair has the first's noise with its sign turned.
+        """
         total = rows.new_zeros(len(rows), dtype=torch.float64)
+        pairs = (self.passes + 1) // 2
         with torch.no_grad():
-            for _ in range(self.passes):
-                sigma = self.levels.draw(len(rows), self.schedule, source, rows.device)
+            for k in range(pairs):
+                u = torch.rand(len(rows), generator=source, dtype=torch.float64, device=source.device).to(rows.device)
+                sigma = self.levels.quantile((k + u) / pairs, self.schedule)
                 noisy, e = perturb(rows, sigma, self.schedule, generator=source)
-                total += integrand(noisy, e, rows, sigma.to(rows.dtype)).double()
-        return total * self.levels.mass(self.schedule) / (2 * self.passes)
+                level = sigma.to(rows.dtype)
+                turned = noisy - 2 * (self.schedule.scale(level) * level)[:, None] * e
+                total += integrand(noisy, e, rows, level).double() + integrand(turned, -e, rows, level).double()
+        return total * self.levels.mass(self.schedule) / (4 * pairs)
 
     def _reference(self, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The noise that N(0, deviation^2 I) would guess."""
@@ -229,10 +239,13 @@ class MINDE:
 
         return self._integral(integrand, rows, source)
 
-    def _answer(self, values: Tensor, method: str) -> Estimate:
-        error = float(values.std()) / math.sqrt(len(values))
-        start = "Gaussian start" if self.start is not None else "no start"
-        return Estimate(float(values.mean()), error, method=f"{method}, {start}", note=_NO_INTERVAL)
+    def _answer(self, values: Tensor, method: str, level: float = 0.95) -> Estimate:
+        value, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
+        name = f"{method}, {'Gaussian start' if self.start is not None else 'no start'}, {self.passes} passes"
+        if not self.difference.orthogonal:
+            return Estimate(value, error, method=name, note=_NO_INTERVAL)
+        half = NormalDist().inv_cdf(0.5 + level / 2) * error
+        return Estimate(value, error, value - half, value + half, level, name, _SECOND_ORDER)
 
 
 @dataclass(frozen=True)

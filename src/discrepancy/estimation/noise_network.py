@@ -82,11 +82,12 @@ class ScoreTraining:
 
 
 class NoiseNetwork(nn.Module):
-    """The noise in a noisy row, for each of some views: a Gaussian guess (or none) and what a residual network adds to it.
+    """The noise in a noisy row, for each of some views: a Gaussian guess and what a residual network adds to it.
 
-    With a guess the network's part is multiplied by a, the share of the signal: at large noise the noisy row itself is the
-    noise, and there is nothing to add. Inputs are the diffused coordinates, the given ones clean, and zeros for what is left out;
-    the code says for each block which it is, and the level, log(sigma)/4; and the law.
+    Without `guesses` that of N(0, I), which knows of no dependence. The network's part is multiplied by a, the share of the
+    signal: at large noise the noisy row itself is the noise, and there is nothing to add. Inputs are the diffused coordinates,
+    the given ones clean, and zeros for what is left out; the code says for each block which it is, and the level, log(sigma)/4;
+    and the law.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class NoiseNetwork(nn.Module):
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Blocks are widths of x, y, ...; one guess a view, or None for a network alone."""
+        """Blocks are widths of x, y, ...; one guess a view, or None."""
         super().__init__()
         self.schedule, self.views, self.guesses = schedule, tuple(views), guesses
         self.laws = 1 + max(view.law for view in views)
@@ -132,11 +133,13 @@ class NoiseNetwork(nn.Module):
         out = []
         for k, y, c, s, net in zip(views, noisy, clean, sigma, added, strict=True):
             diffused, given = self.masks(k)
-            net = net[:, diffused]
-            if self.guesses is not None:
-                a = self.schedule.scale(s)[:, None]
-                net = self.guesses[k](y[:, diffused] / a, c[:, given], s) - a * net
-            out.append(net)
+            a, level = self.schedule.scale(s)[:, None], s[:, None]
+            x = y[:, diffused] / a
+            if self.guesses is None:
+                guess = x * (level / (1 + level.square()))
+            else:
+                guess = self.guesses[k](x, c[:, given], s)
+            out.append(guess - a * net[:, diffused])
         return out
 
     def _code(self, view: View, sigma: Tensor) -> Tensor:
