@@ -124,7 +124,22 @@ def test_large_problems_take_the_compiled_tree_and_agree():
     radii = got.distances[:, -1]
     few = counts_within(x[:, :2].contiguous(), x[:, :2].contiguous(), radii, norm="maximum", engine="box tree")
     assert torch.equal(few.counts, counts_within(x[:, :2], x[:, :2], radii, norm="maximum", engine="k-d tree").counts)
-    assert nearest_neighbors(x, x, 100, exclude_self=True).engine == "k-d tree"
+    assert nearest_neighbors(x, x, 400, exclude_self=True).engine == "k-d tree"
+
+
+@ENGINES
+def test_queries_that_are_some_of_the_points(engine):
+    x = cloud(120, 3)
+    x[5] = x[60]
+    own = torch.tensor([60, 3, 117, 5, 4])
+    got = nearest_neighbors(x[own], x, 6, own=own, engine=engine)
+    every = nearest_neighbors(x, x, 6, exclude_self=True, engine=engine)
+    assert torch.equal(got.distances, every.distances[own])
+    assert torch.equal(got.indices[1:3], every.indices[own][1:3])
+    assert got.indices[0, 0] == 5
+    assert got.indices[3, 0] == 60
+    with pytest.raises(ValueError, match="own must give for each query"):
+        nearest_neighbors(x[own], x, 6, own=own + 1, engine=engine)
 
 
 def test_counts_refuse_what_does_not_fit():

@@ -21,7 +21,7 @@ Norm = Literal["euclidean", "maximum"]
 
 _TREE_DIMENSION = 10  # above it a tree visits most of its leaves, and a matrix product with selection is faster
 _BOX_WORK = 20_000  # queries x dimensions from which the compiled tree repays its loading
-_BOX_RANK = 64  # the compiled tree inserts neighbours one by one
+_BOX_RANK = 300  # the compiled tree inserts neighbours one by one
 _SLACK = 16  # candidates beyond k that the fast distances may confuse
 _BLOCK_BYTES = 64 * 2**20
 
@@ -51,18 +51,24 @@ def nearest_neighbors(
     *,
     norm: Norm = "euclidean",
     exclude_self: bool = False,
+    own: Int[Tensor, " n"] | None = None,
     engine: Engine | None = None,
 ) -> Neighbors:
     """The k points nearest to each query in the Euclidean or the maximum norm, exactly; ties come in no particular order.
 
     With `exclude_self` queries and points are one sample, and each point is left out of its own list by its index, so that a
-    duplicate counts, at distance zero. `engine` None chooses by dimension, size and device, and the result says what it chose.
+    duplicate counts, at distance zero; `own` says the same of queries that are some of the points: which one each is.
+    `engine` None chooses by dimension, size and device, and the result says what it chose.
     Not differentiable.
     Raises ValueError for shapes that do not fit, fewer than k candidates, and non-finite values.
     Time O((n + m) log m) with a tree in low dimension, else O(n m d); memory O(n k) beside blocks of 64 MiB.
     """
     _check(queries, points, norm, exclude_self)
-    available = len(points) - exclude_self
+    if exclude_self:
+        own = torch.arange(len(queries), device=queries.device)
+    if own is not None and (own.shape != queries.shape[:1] or not torch.equal(points[own], queries)):
+        raise ValueError("own must give for each query the index of the point that it is")
+    available = len(points) - (own is not None)
     if not 1 <= k <= available:
         raise ValueError(f"k must lie between 1 and {available}, the number of other points, got {k}")
     cpu = queries.device.type == "cpu"
@@ -73,10 +79,10 @@ def nearest_neighbors(
         raise ValueError(f"engine must be 'k-d tree', 'box tree' or 'blocked brute force', got {engine!r}")
     if engine == "blocked brute force":
         search = _brute if norm == "euclidean" else _brute_maximum
-        return search(queries, points, k, exclude_self)
+        return search(queries, points, k, own)
     if not cpu:
         raise ValueError(f"the {engine} runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
-    return (_tree if engine == "k-d tree" else _boxes)(queries, points, k, norm, exclude_self)
+    return (_tree if engine == "k-d tree" else _boxes)(queries, points, k, norm, own)
 
 
 @torch.no_grad()
@@ -144,26 +150,26 @@ def _large(queries: Tensor, k: int) -> bool:
     return queries.numel() >= _BOX_WORK and k <= _BOX_RANK
 
 
-def _tree(queries: Tensor, points: Tensor, k: int, norm: Norm, exclude_self: bool) -> Neighbors:
+def _tree(queries: Tensor, points: Tensor, k: int, norm: Norm, own: Tensor | None) -> Neighbors:
     from scipy.spatial import KDTree
 
     # Sliding-midpoint splits: a median split degenerates on heavily tied coordinates.
     tree = KDTree(points.double().numpy(), balanced_tree=False)
-    wanted = k + 1 if exclude_self else k
+    wanted = k if own is None else k + 1
     # A list of ranks, and not their number, so that k = 1 also comes as a column.
     ranks: Any = [*range(1, wanted + 1)]
     p = torch.inf if norm == "maximum" else 2
     distance, index = tree.query(queries.double().numpy(), k=ranks, p=p, workers=torch.get_num_threads())
     d, i = torch.from_numpy(distance), torch.from_numpy(index)
-    if exclude_self:
-        own = i == torch.arange(len(i))[:, None]
+    if own is not None:
+        itself = i == own[:, None]
         # Among many duplicates the point itself may not be listed: then the last one goes, at the same distance.
-        own[:, -1] |= ~own.any(1)
-        d, i = d[~own].reshape(-1, k), i[~own].reshape(-1, k)
+        itself[:, -1] |= ~itself.any(1)
+        d, i = d[~itself].reshape(-1, k), i[~itself].reshape(-1, k)
     return Neighbors(d.to(queries.dtype), i, "k-d tree")
 
 
-def _boxes(queries: Tensor, points: Tensor, k: int, norm: Norm, exclude_self: bool) -> Neighbors:
+def _boxes(queries: Tensor, points: Tensor, k: int, norm: Norm, own: Tensor | None) -> Neighbors:
     import numpy as np
 
     from discrepancy._loops.box_tree import build, nearest
@@ -172,58 +178,60 @@ def _boxes(queries: Tensor, points: Tensor, k: int, norm: Norm, exclude_self: bo
     n = len(queries)
     tree = build(points.double().contiguous().numpy())
     at = queries.double().contiguous().numpy()
-    # A sample is searched in the tree's order, so that one query finds in the cache what the last one read.
-    order = tree.order if exclude_self else np.arange(n)
-    at, own = (at[order], order) if exclude_self else (at, np.full(n, -1))
+    itself = np.full(n, -1) if own is None else own.numpy()
+    # Queries that are points are searched in the tree's order, so that one finds in the cache what the last one read.
+    order = np.arange(n) if own is None else np.argsort(np.argsort(tree.order)[itself])
+    at, itself = at[order], itself[order]
     distance, index = np.empty((n, k)), np.empty((n, k), np.int64)
     maximum = norm == "maximum"
-    in_parallel(lambda part: nearest(at, own, *tree, maximum, *part, distance, index), ranges(n, 256))
+    in_parallel(lambda part: nearest(at, itself, *tree, maximum, *part, distance, index), ranges(n, 256))
     d, i = torch.empty(n, k, dtype=torch.float64), torch.empty(n, k, dtype=torch.int64)
     rows = torch.from_numpy(order)
     d[rows], i[rows] = torch.from_numpy(distance), torch.from_numpy(index)
     return Neighbors((d if maximum else d.sqrt()).to(queries.dtype), i, "box tree")
 
 
-def _brute(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
+def _brute(queries: Tensor, points: Tensor, k: int, own: Tensor | None) -> Neighbors:
     n, m = len(queries), len(points)
     centre = points.mean(0)
     x, y = queries - centre, points - centre
     norms = y.square().sum(1)
-    count = min(k + _SLACK, m - exclude_self)
+    available = m - (own is not None)
+    count = min(k + _SLACK, available)
     # |x - y|^2 = |x|^2 + |y|^2 - 2 x.y is off by at most this multiple of |x|^2 + |y|^2.
     epsilon = (queries.shape[1] + 8) * torch.finfo(x.dtype).eps
     rows = max(1, _BLOCK_BYTES // (m * x.element_size()))
     distances, indices = x.new_empty(n, k), torch.empty(n, k, dtype=torch.int64, device=x.device)
     for start in range(0, n, rows):
         block = x[start : start + rows]
-        own = torch.arange(start, start + len(block), device=x.device)
+        itself = None if own is None else own[start : start + rows]
         squares = torch.addmm(norms, block, y.T, alpha=-2).add_(block.square().sum(1, keepdim=True))
-        if exclude_self:
-            squares[own - start, own] = torch.inf
+        if itself is not None:
+            squares[torch.arange(len(block), device=x.device), itself] = torch.inf
         fast, candidates = torch.topk(squares, count, dim=1, largest=False)
         # From the coordinates as they came: centring has rounded them.
         exact = (queries[start : start + rows, None, :] - points[candidates]).square().sum(-1)
         exact, order = exact.sort(dim=1)
         near, chosen = exact[:, :k], candidates.gather(1, order)[:, :k]
-        if count < m - exclude_self:
+        if count < available:
             error = epsilon * (block.square().sum(1) + norms.max())
             # What was not a candidate is at least as far as the last candidate, less the error: beyond the k-th, all is well.
             unsure = (near[:, -1] > fast[:, -1] - error).nonzero()[:, 0]
             for piece in unsure.split(max(1, _BLOCK_BYTES // (m * y.shape[1] * y.element_size()))):
                 every = (queries[start + piece][:, None, :] - points[None]).square().sum(-1)
-                if exclude_self:
-                    every[torch.arange(len(piece), device=x.device), own[piece]] = torch.inf
+                if itself is not None:
+                    every[torch.arange(len(piece), device=x.device), itself[piece]] = torch.inf
                 near[piece], chosen[piece] = torch.topk(every, k, dim=1, largest=False)
         distances[start : start + rows], indices[start : start + rows] = near.sqrt(), chosen
     return Neighbors(distances, indices, "blocked brute force")
 
 
-def _brute_maximum(queries: Tensor, points: Tensor, k: int, exclude_self: bool) -> Neighbors:
+def _brute_maximum(queries: Tensor, points: Tensor, k: int, own: Tensor | None) -> Neighbors:
     parts = []
     for rows in _blocks(queries, points):
         distance = torch.cdist(queries[rows], points, p=torch.inf)
-        if exclude_self:
-            distance[torch.arange(len(rows), device=rows.device), rows] = torch.inf
+        if own is not None:
+            distance[torch.arange(len(rows), device=rows.device), own[rows]] = torch.inf
         parts.append(torch.topk(distance, k, dim=1, largest=False))
     return Neighbors(torch.cat([p.values for p in parts]), torch.cat([p.indices for p in parts]), "blocked brute force")
 

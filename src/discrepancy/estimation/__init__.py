@@ -11,10 +11,18 @@ from discrepancy.estimation.information import (
     entropy,
     mutual_information,
 )
+from discrepancy.estimation.kozachenko_leonenko import KozachenkoLeonenko
+from discrepancy.estimation.ksg import KSG
 from discrepancy.estimation.margins import Margins, NormalScores, Standardised
 from discrepancy.estimation.minde import MINDE, FittedMINDE, GaussianScores
+from discrepancy.estimation.mixed_neighbors import DiscreteNeighbors, MixedNeighbors
 from discrepancy.estimation.nearest import NearestNeighbors
+from discrepancy.estimation.neighbor_information import NeighborInformation
+from discrepancy.estimation.neighbor_ratio_test import NeighborRatioDiscrepancy
+from discrepancy.estimation.neighbor_ratios import NearestNeighborRatios, RankEnsemble
 from discrepancy.estimation.noise_network import ScoreTraining
+from discrepancy.estimation.plug_in import PlugIn
+from discrepancy.estimation.rank_extrapolation import RankExtrapolation
 from discrepancy.estimation.reference import GaussianReference
 from discrepancy.estimation.score_differences import Conditional, DenoisingLoss, Inside, Joint, Outside
 from discrepancy.estimation.variational import (
@@ -31,6 +39,7 @@ from discrepancy.estimation.variational import (
 )
 
 __all__ = [
+    "KSG",
     "MINDE",
     "NWJ",
     "SMILE",
@@ -40,6 +49,7 @@ __all__ = [
     "ConditionalInformationMethod",
     "CriticTraining",
     "DenoisingLoss",
+    "DiscreteNeighbors",
     "DonskerVaradhan",
     "EntropyMethod",
     "FittedMINDE",
@@ -52,11 +62,19 @@ __all__ = [
     "Inside",
     "JensenShannonBound",
     "Joint",
+    "KozachenkoLeonenko",
     "Margins",
     "Method",
+    "MixedNeighbors",
+    "NearestNeighborRatios",
     "NearestNeighbors",
+    "NeighborInformation",
+    "NeighborRatioDiscrepancy",
     "NormalScores",
     "Outside",
+    "PlugIn",
+    "RankEnsemble",
+    "RankExtrapolation",
     "SampleSizeWarning",
     "ScoreTraining",
     "Separable",

@@ -16,18 +16,20 @@ from discrepancy.estimation.rank_extrapolation import RankExtrapolation, RankSta
 from discrepancy.neighbors import counts_within, nearest_neighbors
 
 _COVERED = 4  # dimensions in all up to which the interval's coverage has been measured
+_SEED = 0  # of the order among equal values, so that one sample has one answer
 
 
 @dataclass(frozen=True)
 class MixedNeighbors:
     """The estimators for mixtures of discrete and continuous values, in nats.
 
-    Let r_i be the distance of row i to its k-th neighbour in the maximum norm of x and y. Where no other row lies at r_i exactly,
-    the row is continuous and has the term of KSG, psi(k) + psi(n) - psi(n_x + 1) - psi(n_y + 1), with the rows strictly nearer
-    than r_i. Where rows are tied at r_i, all of them count: with K rows within r_i jointly, and n_x and n_y in each,
-        psi(K) + log n - psi(n_x) - psi(n_y),
-    the row itself included at r_i = 0, where the data are discrete. The conditional information replaces psi(n) by a third count,
-    of z. At rows that never repeat this is KSG and Frenzel-Pompe; for discrete data it is nearly the plug-in estimate.
+    Let r_i be the distance of row i to its k-th neighbour in the maximum norm of x and y. Where that row alone lies at r_i, row i
+    is continuous and has the term of KSG, psi(k) + psi(n) - psi(n_x + 1) - psi(n_y + 1), with the rows strictly nearer than
+    r_i. Where r_i = 0 the row is discrete: with K rows equal to it jointly, n_x in x and n_y in y, itself included, the term is
+    psi(K) + log n - psi(n_x) - psi(n_y). Where several rows are tied at r_i > 0, jointly or in a margin, the values are rounded:
+    ties are broken at random, which changes no information, and the row has its KSG term in the normal scores of the broken
+    ranks. The conditional information replaces psi(n) by a third count, of z. On values that never repeat this is KSG and
+    Frenzel-Pompe; on discrete ones nearly the plug-in estimate. The order in which ties are broken is always the same.
 
     Distances between codes of categories mean something only if the codes are ordered: for one nominal side take
     `DiscreteNeighbors`, for two `PlugIn`. `margins` and `extrapolation` are those of `KSG`. Nothing is drawn.
@@ -60,23 +62,37 @@ class MixedNeighbors:
 
     def _at_ranks(self, samples: Sequence[Tensor], ranks: Sequence[int]) -> Tensor:
         placed = [s if self.margins is None else self.margins.fit(s)(s) for s in samples]
-        n = len(placed[0])
-        joint = torch.cat(placed, 1)
-        radii = nearest_neighbors(joint, joint, max(ranks), norm="maximum", exclude_self=True).distances
-        third = placed[2:]
-        parts = [torch.cat([s, *third], 1) for s in placed[:2]] + third
         rank = torch.tensor(ranks)
-        radius = radii[:, rank - 1]
+        joint = torch.cat(placed, 1)
+        radius = _radii(joint, rank)
         within = _others(joint, radius, strict=False)
-        tied, own = within > rank, (radius == 0).long()
-        terms = _psi(torch.where(tied, within + own, rank))
-        for sign, part in zip((-1.0, -1.0, 1.0), parts, strict=False):
-            strict = _others(part, radius, strict=True) + 1
-            terms += sign * _psi(torch.where(tied, _others(part, radius, strict=False) + own, strict))
-        if not third:
-            whole = torch.tensor(float(n), dtype=torch.float64)
-            terms += torch.where(tied, torch.log(whole), torch.digamma(whole))
+        equal = radius == 0
+        rounded = within > rank
+        terms = _psi(torch.where(equal, within + 1, rank))
+        for sign, part in _margins(placed):
+            near, inside = _others(part, radius, strict=False), _others(part, radius, strict=True)
+            # Continuous data have one row at the radius at most, the k-th neighbour.
+            rounded |= near > inside + 1
+            terms += sign * _psi(torch.where(equal, near, inside) + 1)
+        if len(placed) == 2:
+            n = torch.tensor(float(len(joint)), dtype=torch.float64)
+            terms += torch.where(equal, torch.log(n), torch.digamma(n))
+        rounded &= ~equal
+        if bool(rounded.any()):
+            terms = torch.where(rounded, self._untied(samples, rank), terms)
         return terms.mean(0)
+
+    @staticmethod
+    def _untied(samples: Sequence[Tensor], rank: Tensor) -> Tensor:
+        """The terms (n, T) of every row with ties broken at random in each column."""
+        draw = torch.Generator().manual_seed(_SEED)
+        placed = [torch.stack([_broken(column, draw) for column in s.unbind(1)], 1) for s in samples]
+        radius = _radii(torch.cat(placed, 1), rank)
+        terms = _psi(rank).expand(radius.shape)
+        for sign, part in _margins(placed):
+            terms = terms + sign * _psi(_others(part, radius, strict=True) + 1)
+        n = torch.tensor(float(len(radius)), dtype=torch.float64)
+        return terms + torch.digamma(n) if len(placed) == 2 else terms
 
 
 @dataclass(frozen=True)
@@ -176,6 +192,25 @@ def interval_or_note(
     why = "the extrapolation is switched off" if estimator.extrapolation is None else beyond_reach(width)
     value = float(statistic(samples, (k,))[0])
     return Estimate(value, None, None, None, None, method, "; ".join([f"no interval: {why}", *remarks]))
+
+
+def _radii(joint: Tensor, rank: Tensor) -> Tensor:
+    return nearest_neighbors(joint, joint, int(rank.max()), norm="maximum", exclude_self=True).distances[:, rank - 1]
+
+
+def _margins(placed: Sequence[Tensor]) -> list[tuple[float, Tensor]]:
+    """The marginal spaces whose counts enter, with their signs: x and y, or (x, z), (y, z) and z."""
+    third = list(placed[2:])
+    return [(-1.0, torch.cat([s, *third], 1)) for s in placed[:2]] + [(1.0, z) for z in third]
+
+
+def _broken(column: Tensor, draw: torch.Generator) -> Tensor:
+    """Normal scores of the ranks of a column, equal values in random order."""
+    shuffled = torch.randperm(len(column), generator=draw).to(column.device)
+    order = shuffled[column[shuffled].argsort(stable=True)]
+    rank = torch.empty_like(column)
+    rank[order] = torch.arange(len(column), dtype=column.dtype, device=column.device)
+    return torch.special.ndtri((rank + 0.5) / len(column))
 
 
 def _others(points: Tensor, radius: Tensor, strict: bool) -> Tensor:

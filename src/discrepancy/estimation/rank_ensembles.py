@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +32,20 @@ def ensemble_weights(scales: Sequence[float], exponents: Sequence[float], covari
     return torch.linalg.solve_triangular(root.T, free, upper=True)[:, 0]
 
 
+def shrunken_weights(scales: Sequence[float], exponents: Sequence[float], sizes: Sequence[float]) -> Tensor:
+    """The weights w (T,), sum w = 1, that minimise |w|^2 + sum_e size_e (sum_l w_l scale_l^e)^2.
+
+    Where many bias terms are cancelled exactly the weights become large, and multiply what is not of these terms; here each term
+    is cancelled as far as it is worth its noise. Raises ValueError for no scales. Float64; T^3 time.
+    """
+    s = torch.tensor([float(v) for v in scales], dtype=torch.float64)
+    if len(s) == 0 or not bool((s > 0).all()):
+        raise ValueError(f"scales must be positive, got {list(scales)}")
+    rows = torch.stack([math.sqrt(size) * s**e for e, size in zip(exponents, sizes, strict=True)])
+    free = torch.linalg.solve(torch.eye(len(s), dtype=torch.float64) + rows.T @ rows, torch.ones_like(s))
+    return free / free.sum()
+
+
 def nested_covariance(ranks: Sequence[int]) -> Tensor:
     """The covariance of estimates from the k-th neighbours, up to a factor and a constant: 1 / max(k, l).
 
@@ -40,4 +55,4 @@ def nested_covariance(ranks: Sequence[int]) -> Tensor:
     return 1 / torch.maximum(k[:, None], k[None])
 
 
-__all__ = ["ensemble_weights", "nested_covariance"]
+__all__ = ["ensemble_weights", "nested_covariance", "shrunken_weights"]

@@ -16,11 +16,11 @@ from discrepancy.estimation.rank_ensembles import ensemble_weights, nested_covar
 RankStatistic = Callable[[Sequence[Tensor], Sequence[int]], Tensor]
 """The estimates (T,) at T ranks from samples, pooled rows or paired columns."""
 
-_GROUPS = 4  # of a small sample; their values have as many degrees of freedom less one
+_GROUPS = 2  # of a small sample: the larger a group, the more its noise is like that of the whole
 _FREEDOM = 24  # degrees of freedom that the variance should have: more partitions are drawn until it has
 _GROUP_SIZE = 500  # rows from which on a group behaves like the whole sample
 _MOST_GROUPS = 50
-_SIGNIFICANT = 2.0  # standard errors of the drift with the rank from which on the value is corrected
+_SIGNIFICANT = 2.5  # standard errors of the drift with the rank from which on the value is corrected
 _SEED = 0  # partitions are always the same, so that one sample has one answer
 
 
@@ -34,13 +34,12 @@ class RankExtrapolation:
     Their combination T* = sum_r w_r T_r with sum w_r = 1 and sum w_r r^exponent = 0, of least variance, is free of it and has
     more noise.
 
-    The interval is T* +- t standard errors of T*. The reported value is the plain T_k, and T* where the two differ by more than
-    two standard errors of their difference; the note says so. Standard errors come from the spread of the same
-    statistic between disjoint groups of rows (4 to 50), whose values are independent: Var T_n = Var T_(n/G) / G. Rows are taken
-    for independent draws.
+    The interval is T* +- t standard errors of T*, and reaches to the value where that lies outside. The value is the plain T_k,
+    and T* where the two differ by more than 2.5 standard errors of their difference; the note says so. Standard errors come from
+    the spread of the statistic between disjoint groups of rows, 2 to 50 of them. Rows are taken for independent draws.
 
     `ranks`: two at least, all different. Raises ValueError for others, and an exponent that is not positive.
-    Time: that of the statistic at all ranks, once on the sample and once to eight times on its groups.
+    Time: that of the statistic at all ranks, once on the sample and once to 24 times on its groups.
     Source: Moon, Sricharan, Greenewald and Hero 2018 for the weights; Holmes and Nemenman 2019 for the groups.
     """
 
@@ -57,8 +56,8 @@ class RankExtrapolation:
         positive(self.exponent, "exponent")
 
     def least(self, k: int) -> int:
-        """How many rows the smallest sample needs for an interval: groups must hold three times the largest rank."""
-        return 3 * _GROUPS * max(*self.ranks, k)
+        """How many rows the smallest sample needs for an interval: groups must hold five times the largest rank."""
+        return 5 * _GROUPS * max(*self.ranks, k)
 
     def estimate(
         self,
@@ -88,8 +87,11 @@ class RankExtrapolation:
         own = sorted(self.ranks)
         weights[1, [ranks.index(r) for r in own]] = ensemble_weights(own, [self.exponent], nested_covariance(own))
         plain, free = (weights @ statistic(samples, ranks)).tolist()
-        spread, freedom = self._spread(statistic, samples, ranks, weights, paired)
-        error, error_free, error_drift = spread.sqrt().tolist()
+        found, freedom, size = group_covariance(lambda rows: weights @ statistic(rows, ranks), samples, paired=paired)
+        # Balls take a larger share of a group than of the sample, and so carry less noise there.
+        found = found * (1 + max(ranks) / size)
+        error, error_free = found.diagonal().sqrt().tolist()
+        error_drift = math.sqrt(max(0.0, float(found[0, 0] + found[1, 1] - 2 * found[0, 1])))
         drift = plain - free
         value = plain
         if abs(drift) > _SIGNIFICANT * error_drift:
@@ -100,29 +102,34 @@ class RankExtrapolation:
             )
             method += ", extrapolated to rank 0"
         half = _student(level, freedom) * error_free
-        return Estimate(value, error, free - half, free + half, level, method, "; ".join(notes) or None)
+        low, high = min(value, free - half), max(value, free + half)
+        return Estimate(value, error, low, high, level, method, "; ".join(notes) or None)
 
-    def _spread(
-        self, statistic: RankStatistic, samples: Sequence[Tensor], ranks: Sequence[int], weights: Tensor, paired: bool
-    ) -> tuple[Tensor, int]:
-        """Variances (3,) of the plain and the extrapolated estimate and of their difference, with their degrees of freedom."""
-        n = min(len(s) for s in samples)
-        groups = min(max(_GROUPS, n // _GROUP_SIZE), _MOST_GROUPS)
-        partitions = math.ceil(_FREEDOM / (groups - 1))
-        draw = torch.Generator().manual_seed(_SEED)
-        # From a canonical order, so that the order in which the rows came does not matter.
-        orders = [_canonical(samples)] * len(samples) if paired else [_canonical([s]) for s in samples]
-        total = torch.zeros(3, dtype=torch.float64)
-        for _ in range(partitions):
-            shuffles = [torch.randperm(len(o), generator=draw) for o in (orders[:1] if paired else orders)]
-            parts = [orders[i][s.to(orders[i].device)].tensor_split(groups) for i, s in enumerate(shuffles)]
-            values = []
-            for g in range(groups):
-                rows = [s[(parts[0] if paired else parts[i])[g]] for i, s in enumerate(samples)]
-                plain, free = weights @ statistic(rows, ranks)
-                values.append(torch.stack([plain, free, plain - free]))
-            total += torch.stack(values).var(0)
-        return total / partitions / groups, partitions * (groups - 1)
+
+def group_covariance(
+    statistic: Callable[[Sequence[Tensor]], Tensor], samples: Sequence[Tensor], *, paired: bool
+) -> tuple[Tensor, int, int]:
+    """The covariance (T, T) of a statistic with T values, its degrees of freedom, and the size of the groups that it comes from.
+
+    The rows are divided into G groups, of equal size, some times over; values of disjoint groups are independent, and
+    Cov T_n = Cov T_(n/G) / G for a statistic of asymptotic error n^(-1/2). Rows are taken for independent draws. The division
+    is a function of the rows as a set.
+    """
+    n = min(len(s) for s in samples)
+    groups = min(max(_GROUPS, n // _GROUP_SIZE), _MOST_GROUPS)
+    partitions = math.ceil(_FREEDOM / (groups - 1))
+    draw = torch.Generator().manual_seed(_SEED)
+    # From a canonical order, so that the order in which the rows came does not matter.
+    orders = [_canonical(samples)] if paired else [_canonical([s]) for s in samples]
+    total: Tensor | float = 0.0
+    for _ in range(partitions):
+        parts = [o[torch.randperm(len(o), generator=draw).to(o.device)].tensor_split(groups) for o in orders]
+        values = []
+        for g in range(groups):
+            rows = [s[(parts[0] if paired else parts[i])[g]] for i, s in enumerate(samples)]
+            values.append(statistic(rows))
+        total = total + torch.cov(torch.stack(values).T)
+    return torch.atleast_2d(torch.as_tensor(total)) / partitions / groups, partitions * (groups - 1), n // groups
 
 
 def _canonical(columns: Sequence[Tensor]) -> Tensor:
@@ -139,4 +146,4 @@ def _student(level: float, freedom: int) -> float:
     return float(stdtrit(freedom, 0.5 + level / 2))
 
 
-__all__ = ["RankExtrapolation", "RankStatistic"]
+__all__ = ["RankExtrapolation", "RankStatistic", "group_covariance"]
