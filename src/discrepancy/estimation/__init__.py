@@ -24,7 +24,9 @@ from discrepancy.estimation.noise_network import ScoreTraining
 from discrepancy.estimation.plug_in import PlugIn
 from discrepancy.estimation.rank_extrapolation import RankExtrapolation
 from discrepancy.estimation.reference import GaussianReference
+from discrepancy.estimation.referenced_information import ReferencedInformation
 from discrepancy.estimation.score_differences import Conditional, DenoisingLoss, Inside, Joint, Outside
+from discrepancy.estimation.student_copula import StudentCopula
 from discrepancy.estimation.variational import (
     NWJ,
     SMILE,
@@ -75,10 +77,12 @@ __all__ = [
     "PlugIn",
     "RankEnsemble",
     "RankExtrapolation",
+    "ReferencedInformation",
     "SampleSizeWarning",
     "ScoreTraining",
     "Separable",
     "Standardised",
+    "StudentCopula",
     "conditional_mutual_information",
     "entropy",
     "estimate",

@@ -15,7 +15,7 @@ from discrepancy.estimation.margins import Margins, NormalScores
 from discrepancy.estimation.rank_extrapolation import RankExtrapolation, RankStatistic
 from discrepancy.neighbors import Neighbors, counts_within, nearest_neighbors
 
-_COVERED = 4  # dimensions in all up to which the interval's coverage has been measured
+COVERED = 4  # dimensions in all up to which the interval's coverage has been measured
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class KSG:
         margins = "as given" if self.margins is None else repr(self.margins)
         method = f"{name}, k = {self.k}, coordinates {margins}, {found.engine}"
         width = sum(s.shape[1] for s in samples)
-        if self.extrapolation is not None and width <= _COVERED:
+        if self.extrapolation is not None and width <= COVERED:
             return self.extrapolation.estimate(statistic, samples, self.k, paired=True, level=level, method=method, notes=notes)
         why = "the extrapolation is switched off" if self.extrapolation is None else beyond_reach(width)
         value = float(statistic(samples, (self.k,))[0])
@@ -149,4 +149,4 @@ def _counts(points: Tensor, radii: Tensor, strict: bool) -> Tensor:
     return counts_within(points, points, radii, norm="maximum", strict=strict, exclude_self=True).counts
 
 
-__all__ = ["KSG", "beyond_reach", "varying"]
+__all__ = ["COVERED", "KSG", "beyond_reach", "varying"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from discrepancy._results import Estimate
 from discrepancy._validate import whole_number
-from discrepancy.estimation.ksg import KSG
+from discrepancy.estimation.ksg import COVERED, KSG
 from discrepancy.estimation.margins import Margins, NormalScores
 from discrepancy.estimation.mixed_neighbors import DiscreteNeighbors, MixedNeighbors
 from discrepancy.estimation.plug_in import PlugIn
 from discrepancy.estimation.rank_extrapolation import RankExtrapolation
+from discrepancy.estimation.referenced_information import ReferencedInformation
 
 _RARE = 0.05  # share of rows up to which repeats (of continuous data) or single values (of discrete data) are an accident
 
@@ -23,14 +24,19 @@ class NeighborInformation:
     """Mutual information, conditional or not, from nearest neighbours, by the estimator that the data call for.
 
     A variable is discrete where 95 % of its rows occur more than k times, continuous where no column repeats more than 5 % of its
-    values, else mixed. All continuous: `KSG`. All discrete: `PlugIn`, which takes values for names. One discrete and one
-    continuous: `DiscreteNeighbors`. Anything else: `MixedNeighbors`. The result's `method` says which.
-    Options and errors are those of these classes. Nothing is drawn.
+    values, else mixed. All continuous: `KSG`, in more than four dimensions beside a `reference`. All discrete: `PlugIn`, which
+    takes values for names. One discrete and one continuous: `DiscreteNeighbors`. Anything else: `MixedNeighbors`. The result's
+    `method` says which. Options and errors are those of these classes. Nothing is drawn but the reference's samples.
+
+    reference: how continuous data in more than four dimensions are treated, where smoothing hides much of the information (its
+    `method` becomes the KSG of these options); None for the bare estimator.
     """
 
     k: int = 5
     margins: Margins | None = field(default_factory=NormalScores)
     extrapolation: RankExtrapolation | None = field(default_factory=RankExtrapolation)
+
+    reference: ReferencedInformation | None = field(default_factory=ReferencedInformation)
 
     references = ("kraskov-2004", "frenzel-pompe-2007", "gao-2017", "ross-2014")
 
@@ -44,7 +50,10 @@ class NeighborInformation:
         kinds = {self._kind(x), self._kind(y)}
         if kinds == {"discrete", "continuous"}:
             return DiscreteNeighbors(self.k, self.margins, self.extrapolation).mutual_information(x, y, level=level)
-        return self._chosen(kinds).mutual_information(x, y, level=level)
+        chosen = self._chosen(kinds)
+        if isinstance(chosen, KSG) and self.reference is not None and x.shape[1] + y.shape[1] > COVERED:
+            return replace(self.reference, method=chosen).mutual_information(x, y, level=level, generator=generator)
+        return chosen.mutual_information(x, y, level=level)
 
     def conditional_mutual_information(
         self, x: Tensor, y: Tensor, z: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None
