@@ -64,7 +64,7 @@ class TsallisMixedModel:
     `penalty` with `lam` adds p_lam(b_j) to minus the mean log-likelihood of a row; columns and outcome are scaled to variance 1
     for that, and the intercept is free.
     `fit` maximises the likelihood by L-BFGS-B, with a penalty by proximal conjugate gradients (`prox_ncg`), from least squares
-    and again from least absolute deviations, and keeps the better end: the likelihood has several maxima.
+    and again from least absolute deviations, and keeps the better end: a t likelihood may have several maxima.
 
     Standard errors are from the observed information in b. Variance components are by maximum likelihood, hence low by some share
     1 / groups. Time O(N (p + q) + m q^3) an evaluation, a hundred or so.
