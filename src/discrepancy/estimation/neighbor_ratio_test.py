@@ -12,7 +12,7 @@ from torch import Tensor
 from discrepancy._kinds import Claims, Discrepancy, PooledStatistic
 from discrepancy._validate import SamplePair, sample
 from discrepancy.divergences import FDivergence, JensenShannon, RatioDivergence
-from discrepancy.estimation.neighbor_ratios import NearestNeighborRatios, require_ratios, values_of
+from discrepancy.estimation.neighbor_ratios import ADMITS, NearestNeighborRatios, values_of
 from discrepancy.neighbors import nearest_neighbors
 
 _BLOCK_BYTES = 64 * 2**20
@@ -37,7 +37,7 @@ class NeighborRatioDiscrepancy(Discrepancy):
     references = ("nearest-neighbor-ratios",)
 
     def __post_init__(self) -> None:
-        require_ratios(self.divergence)
+        ADMITS.check(self.divergence)
         if not isinstance(self.ratios, NearestNeighborRatios):
             raise TypeError(f"ratios must be a NearestNeighborRatios, got {self.ratios!r}")
 

@@ -13,11 +13,17 @@ from torch import Tensor
 from discrepancy._results import Estimate
 from discrepancy._validate import SamplePair, at_least, fraction, sample_pair, whole_number
 from discrepancy.divergences import Divergence, FDivergence, RatioDivergence
+from discrepancy.divergences.admission import Admission
 from discrepancy.estimation.information import SampleSizeWarning
 from discrepancy.estimation.rank_ensembles import ensemble_weights, shrunken_weights
 from discrepancy.estimation.rank_extrapolation import group_covariance
 from discrepancy.neighbors import Norm, nearest_neighbors
 
+ADMITS = Admission(
+    "NearestNeighborRatios",
+    kinds=(FDivergence, RatioDivergence),
+    examples=("KL()", "JensenShannon()", "Renyi(2)", "CustomDivergence(f)"),
+)
 _STUCK = 0.2  # share of ratios at an end of their range from which on the value says little
 _UNEQUAL = 20  # samples that differ more in size leave one kind of neighbour hardly ever seen
 _LEAST = 5  # neighbours, however small the samples
@@ -107,7 +113,7 @@ class NearestNeighborRatios:
         self, divergence: Divergence, x: Any, y: Any, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """The divergence D(P || Q) from samples x (n, d) of P and y (m, d) of Q. `generator` is accepted and not used."""
-        of_ratios = require_ratios(divergence)
+        of_ratios = ADMITS.check(divergence)
         fraction(level, "level")
         pair = single(sample_pair(x, y))
         n, m = len(pair.x), len(pair.y)
@@ -215,16 +221,6 @@ def values_of(divergence: FDivergence | RatioDivergence, u: Tensor, clip: float 
     return value
 
 
-def require_ratios(divergence: Any) -> FDivergence | RatioDivergence:
-    """The divergence, or TypeError unless it is a function of the ratio p/q."""
-    if not isinstance(divergence, FDivergence | RatioDivergence):
-        raise TypeError(
-            "nearest-neighbour ratios estimate functions of p/q, any FDivergence (KL(), JensenShannon(), CustomDivergence(f)) "
-            f"or RatioDivergence (Renyi(2)), got {divergence!r}"
-        )
-    return divergence
-
-
 def single(pair: SamplePair) -> SamplePair:
     """The pair, or ValueError for a batch."""
     if pair.batch:
@@ -234,4 +230,4 @@ def single(pair: SamplePair) -> SamplePair:
     return pair
 
 
-__all__ = ["NearestNeighborRatios", "RankEnsemble", "RatioGraph", "require_ratios", "single", "values_of"]
+__all__ = ["ADMITS", "NearestNeighborRatios", "RankEnsemble", "RatioGraph", "single", "values_of"]
