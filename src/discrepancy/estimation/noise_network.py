@@ -70,10 +70,10 @@ class ScoreTraining:
     `average` is the decay of the moving average of the weights, which is what is judged and kept.
     """
 
-    loop: Training = field(default_factory=lambda: Training(steps=2000, learning_rate=2e-3, final_share=0.02, record_every=100))
+    loop: Training = field(default_factory=lambda: Training(steps=1500, learning_rate=4e-3, final_share=0.02, record_every=100))
     stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(every=100, patience=5))
     batch_size: int = 512
-    average: float = 0.995
+    average: float = 0.99
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -86,8 +86,8 @@ class NoiseNetwork(nn.Module):
 
     Without `guesses` that of N(0, I), which knows of no dependence. The network's part is multiplied by a, the share of the
     signal: at large noise the noisy row itself is the noise, and there is nothing to add. Inputs are the diffused coordinates,
-    the given ones clean, and zeros for what is left out; the code says for each block which it is, and the level, log(sigma)/4;
-    and the law.
+    the given ones clean, and zeros for what is left out; the code says for each block which it is, and the level, as log(sigma)/4
+    and as the shares 1/sqrt(1 + sigma^2) and sigma/sqrt(1 + sigma^2) of signal and noise; and the law.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class NoiseNetwork(nn.Module):
         self.schedule, self.views, self.guesses = schedule, tuple(views), guesses
         self.laws = 1 + max(view.law for view in views)
         width = sum(blocks)
-        codes = 3 * len(blocks) + (self.laws if self.laws > 1 else 0)
+        codes = 5 * len(blocks) + (self.laws if self.laws > 1 else 0)
         self.net = network.build(width, codes, width, generator=generator, dtype=dtype)
         index = torch.repeat_interleave(torch.arange(len(blocks)), torch.tensor(blocks))
         for k, view in enumerate(views):
@@ -143,10 +143,13 @@ class NoiseNetwork(nn.Module):
         return out
 
     def _code(self, view: View, sigma: Tensor) -> Tensor:
-        level, one = sigma.log() / 4, torch.ones_like(sigma)
+        one = torch.ones_like(sigma)
+        signal = torch.rsqrt(1 + sigma.square())
+        level = (sigma.log() / 4, signal, sigma * signal)
         parts = []
         for diffused, given in zip(view.diffused, view.given, strict=True):
-            parts += [level if diffused else 0 * one, float(diffused) * one, float(given) * one]
+            parts += [part if diffused else 0 * one for part in level]
+            parts += [float(diffused) * one, float(given) * one]
         if self.laws > 1:
             parts += [float(view.law == law) * one for law in range(self.laws)]
         return torch.stack(parts, 1)

@@ -1,4 +1,4 @@
-"""A residual network with a code added in every block: noise levels, labels, masks."""
+"""A residual network modulated by a code in every block: noise levels, labels, masks."""
 
 from __future__ import annotations
 
@@ -34,26 +34,28 @@ class ResidualModule(nn.Module):
         self.first = layer(inputs, width)
         self.code = MLP(width, 1, nn.SiLU).build(codes, width, generator=generator, dtype=dtype)
         self.inner = nn.ModuleList(layer(width, width) for _ in range(blocks))
-        self.coded = nn.ModuleList(layer(width, width) for _ in range(blocks))
+        self.coded = nn.ModuleList(layer(width, 2 * width) for _ in range(blocks))
         self.outer = nn.ModuleList(layer(width, width) for _ in range(blocks))
         self.last = layer(width, outputs)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def forward(self, points: Tensor, codes: Tensor) -> Tensor:
-        """h <- h + outer(silu(inner(silu(h)) + coded(code))) in every block."""
+        """h <- h + outer(silu((1 + scale) inner(silu(h)) + shift)), scale and shift linear in the code, in every block."""
         silu = nn.functional.silu
         h, code = self.first(points), silu(self.code(codes))
         for inner, coded, outer in zip(self.inner, self.coded, self.outer, strict=True):
-            h = h + outer(silu(inner(silu(h)) + coded(code)))
+            scale, shift = coded(code).chunk(2, -1)
+            h = h + outer(silu(torch.addcmul(shift, 1 + scale, inner(silu(h)))))
         return self.last(silu(h))
 
 
 @dataclass(frozen=True)
 class ResidualMLP:
-    """`blocks` residual blocks of `width` units with SiLU, a code added inside each; width None goes by the number of inputs.
+    """`blocks` residual blocks of `width` units with SiLU, scaled and shifted by a code inside each.
 
-    That is 64 units up to 10 inputs, 128 up to 50, and 256 above. Raises ValueError unless width and blocks are at least 1.
+    Width None goes by the number of inputs: 64 units up to 10, 128 up to 50, and 256 above. Raises ValueError unless width and
+    blocks are at least 1.
     """
 
     width: int | None = None

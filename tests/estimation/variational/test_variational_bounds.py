@@ -132,8 +132,8 @@ def test_without_a_start_the_network_learns_a_dependence_that_no_correlation_see
     g = seeded(3)
     x = torch.randn(1500, 1, generator=g)
     y = x.square() + 0.3 * torch.randn(1500, 1, generator=g)
-    training = CriticTraining(loop=Training(steps=200, learning_rate=1e-2, gradient_clip=1.0), batch_size=128, average=0.95)
-    method = JensenShannonBound(start=None, training=training, critic=Concatenated(SMALL), folds=3)
+    training = CriticTraining(loop=Training(steps=350, learning_rate=5e-3, gradient_clip=1.0), batch_size=200, average=0.95)
+    method = JensenShannonBound(start=None, training=training, folds=3, negatives=16)
     found = mutual_information(x, y, method, generator=g)
     # I = h(Y) - h(0.3 e), by quadrature of the density of Y
     grid = np.linspace(-1.5, 30, 60001)
@@ -317,8 +317,8 @@ def test_discrete_rows():
     y = torch.where(torch.rand(1500, generator=g) < 0.7, x, torch.randint(4, (1500,), generator=g))
     keep, other = 0.7 + 0.3 / 4, 0.3 / 4
     truth = math.log(4) + keep * math.log(keep) + 3 * other * math.log(other)
-    training = CriticTraining(loop=Training(steps=150, learning_rate=1e-2, gradient_clip=1.0), batch_size=128, average=0.9)
-    found = mutual_information(x, y, JensenShannonBound(training=training, critic=Concatenated(SMALL), folds=3), generator=g)
+    training = CriticTraining(loop=Training(steps=250, learning_rate=1e-2, gradient_clip=1.0), batch_size=200, average=0.9)
+    found = mutual_information(x, y, JensenShannonBound(training=training, folds=3, negatives=16), generator=g)
     assert found.value == pytest.approx(truth, abs=0.12)
 
 
