@@ -293,7 +293,7 @@ def test_bad_maps_and_divergences_are_refused():
     for alpha in (1.0, 0.5, math.inf, math.nan):
         with pytest.raises(ValueError, match="above 1"):
             HoelderPseudo(alpha)
-    with pytest.raises(ValueError, match="non-negative|negative"):
+    with pytest.raises(ValueError, match=r"non-negative|negative"):
         Hoelder().from_probs(torch.tensor([-0.1, 1.1]), torch.tensor([0.5, 0.5]))
 
 
