@@ -43,6 +43,10 @@ def test_the_constant_of_the_paper():
     rate = (0.1 + 19.9e-3) / -math.expm1(-(0.1e-3 + 0.5 * 19.9e-6))
     assert levels.mass(schedule) == pytest.approx(rate * 1e-3 + log_variance(1.0) - log_variance(1e-3))
     drawn = schedule.time(levels.draw(200_000, schedule, seeded()))
+    even = schedule.time(LogUniformLevels(stratified=True).draw(50, schedule, seeded()))
+    assert bool((even.diff() > 0).all())
+    middle = levels.quantile(torch.tensor([0.5], dtype=torch.float64), schedule)
+    assert float((schedule.time(middle) > even).double().mean()) == pytest.approx(0.5)
     for t in (5e-4, 1e-2, 0.1, 0.5):
         below = rate * min(t, 1e-3) + (log_variance(t) - log_variance(1e-3) if t > 1e-3 else 0.0)
         share = below / levels.mass(schedule)

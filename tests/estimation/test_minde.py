@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,14 +27,14 @@ from discrepancy.learning import EarlyStopping, Training
 from discrepancy.networks import ResidualMLP
 
 QUICK = ScoreTraining(
-    loop=Training(steps=150, learning_rate=3e-3), stopping=EarlyStopping(every=50, patience=3), batch_size=128, average=0.98
+    loop=Training(steps=60, learning_rate=3e-3), stopping=EarlyStopping(every=20, patience=2), batch_size=128, average=0.98
 )
 PLAIN = ScoreTraining(
-    loop=Training(steps=500, learning_rate=4e-3), stopping=EarlyStopping(every=100, patience=5), batch_size=256, average=0.98
+    loop=Training(steps=350, learning_rate=6e-3), stopping=EarlyStopping(every=70, patience=5), batch_size=200, average=0.97
 )
 NET = ResidualMLP(32, 2)
 VARIANTS = (Conditional(), Joint())
-DIFFERENCES = (Inside(), Outside(), Outside(2.0), DenoisingLoss())
+DIFFERENCES = (Inside(), Outside(2.0), DenoisingLoss())
 
 
 def seeded(seed=0):
@@ -70,10 +71,10 @@ def test_the_gaussian_guess_is_minus_the_level_times_the_exact_score():
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: type(v).__name__)
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=str)
-@pytest.mark.parametrize("rho", [0.0, 0.75, 0.95])
+@pytest.mark.parametrize("rho", [0.0, 0.9])
 def test_estimators_at_exact_scores(variant, difference, rho):
     """A network that adds nothing to the exact Gaussian guess: every estimator is the information."""
-    n = 20000
+    n = 3000
     x, y = pair(n, rho, 2, torch.float64)
     options = MINDE(variant=variant, difference=difference, passes=10)
     covariance = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
@@ -90,7 +91,7 @@ def test_estimators_at_exact_scores(variant, difference, rho):
 
 
 def test_another_schedule_changes_the_constant_and_not_the_value():
-    x, y = pair(20000, 0.8, 4, torch.float64)
+    x, y = pair(8000, 0.8, 4, torch.float64)
     covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
     for schedule in (VariancePreserving(0.5, 12.0), VarianceExploding(0.002, 200.0)):
         options = MINDE(schedule=schedule)
@@ -100,7 +101,7 @@ def test_another_schedule_changes_the_constant_and_not_the_value():
         ]
         network = NoiseNetwork((1, 1), Conditional.views, NET, schedule, guesses, seeded(), torch.float64)
         values = options._information(network, torch.cat([x, y], 1), (1, 1), seeded(3))
-        assert float(values.mean()) == pytest.approx(-math.log1p(-0.64) / 2, rel=0.02)
+        assert float(values.mean()) == pytest.approx(-math.log1p(-0.64) / 2, rel=0.05)
 
 
 def test_the_network_alone_learns_a_pair_and_independence():
@@ -125,6 +126,9 @@ def test_front_door_and_monotone_maps():
     assert bent.value == pytest.approx(plain.value, abs=1e-5)
     assert plain.low is None
     assert "no interval" in plain.note
+    losses = mutual_information(x, y, replace(method, difference=DenoisingLoss(), passes=40), level=0.9, generator=seeded(7))
+    assert losses.low < -math.log1p(-0.64) / 2 < losses.high
+    assert losses.level == 0.9
     assert plain.standard_error > 0
     assert mutual_information(x, y, method, generator=seeded(7)).value == plain.value
     assert mutual_information(x, y, method, generator=seeded(8)).value != plain.value

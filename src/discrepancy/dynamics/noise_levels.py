@@ -66,10 +66,12 @@ class LogUniformLevels(NoiseLevels):
 
     Below the time `floor` the density stays what it is at `floor`, since log sigma has no end where sigma(0) = 0. Integrals of
     g^2/(a sigma)^2 h then are plain means of h times the constant `mass`, which depends on the schedule and on the floor.
+    `stratified`: one draw in each of n equal parts of the law, for rows whose order means nothing.
     Raises ValueError unless 0 < floor < 1. Source: Song, Durkan, Murray and Ermon (2021); Franzese et al. (2024).
     """
 
     floor: float = 1e-3
+    stratified: bool = False
 
     def __post_init__(self) -> None:
         """Check the floor."""
@@ -79,7 +81,10 @@ class LogUniformLevels(NoiseLevels):
         self, n: int, schedule: NoiseSchedule, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> Tensor:
         """The levels at n random times."""
-        return self.quantile(_uniform(n, generator, device), schedule)
+        u = _uniform(n, generator, device)
+        if self.stratified:
+            u = (torch.arange(n, dtype=torch.float64, device=device) + u) / n
+        return self.quantile(u, schedule)
 
     def quantile(self, u: Tensor, schedule: NoiseSchedule) -> Tensor:
         """The levels below which shares u in [0, 1] of the draws fall, explicit in log sigma, in float64."""
