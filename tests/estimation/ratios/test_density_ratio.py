@@ -48,7 +48,7 @@ def seeded(seed=0):
 
 
 def quick_time_score(**options):
-    return TimeScore(network=MLP(32, 2), training=Training(300, 5e-3, final_share=0.0), batch_size=256, **options)
+    return TimeScore(network=MLP(32, 2), training=Training(200, 1e-2, final_share=0.0), batch_size=128, **options)
 
 
 def quick_network(**options):
@@ -105,7 +105,8 @@ def test_same_seed_same_bits_and_exchanged_samples_change_the_sign(name):
     one, two = (density_ratio(x, y, method, generator=seeded(5)).log_ratio(x) for _ in range(2))
     assert torch.equal(one, two)
     swapped = density_ratio(y, x, method, generator=seeded(5)).log_ratio(x)
-    assert float(torch.corrcoef(torch.stack([one, swapped]))[0, 1]) < -0.5
+    seen = (x - 0.5).square().sum(1) < 2  # beyond both samples a sum of bumps falls to nothing in either direction
+    assert float(torch.corrcoef(torch.stack([one[seen], swapped[seen]]))[0, 1]) < -0.5
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -186,8 +187,8 @@ def test_constant_columns_and_more_columns_than_rows():
     x, y = drawn(60, 60, seed=12)
     constant = torch.ones(60, 1, dtype=torch.float64)
     plain = density_ratio(x, y, Logistic(ridge=1e-2), generator=seeded()).log_ratio(x)
-    with_column = density_ratio(torch.cat([x, constant], 1), torch.cat([y, constant], 1), Logistic(ridge=1e-2), generator=seeded())
-    torch.testing.assert_close(with_column.log_ratio(torch.cat([x, constant], 1)), plain)
+    wider = [torch.cat([s, constant], 1) for s in (x, y)]
+    torch.testing.assert_close(density_ratio(*wider, Logistic(ridge=1e-2), generator=seeded()).log_ratio(wider[0]), plain)
     wide = torch.randn(30, 50, generator=seeded(1)), torch.randn(25, 50, generator=seeded(2))
     assert bool(torch.isfinite(density_ratio(*wide, generator=seeded()).log_ratio(wide[0])).all())
 
@@ -276,7 +277,8 @@ def test_kliep_is_normalised_and_optimal():
 
     start = np.full(8, 1 / 8) / mean
     limit = {"type": "eq", "fun": lambda theta: mean @ theta - 1}
-    peer = minimize(loss, start, bounds=[(0, None)] * 8, constraints=[limit], method="SLSQP", options={"ftol": 1e-14, "maxiter": 500})
+    options = {"ftol": 1e-14, "maxiter": 500}
+    peer = minimize(loss, start, bounds=[(0, None)] * 8, constraints=[limit], method="SLSQP", options=options)
     assert loss(model.theta.numpy()) == pytest.approx(peer.fun, abs=1e-7)
 
 

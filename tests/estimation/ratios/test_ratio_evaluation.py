@@ -1,4 +1,4 @@
-"""Divergences from log-ratios: exact on finite laws at the true ratio, a lower bound at any other, and honest about its spread."""
+"""Divergences from log-ratios: exact on finite laws at the true ratio, a lower bound elsewhere, honest about the spread."""
 
 import math
 
@@ -21,6 +21,7 @@ from discrepancy import (
 )
 from discrepancy.estimation.ratios import CalibrationReport, Logistic, OneStep, PlugIn
 from discrepancy.estimation.ratios.calibration import logistic_line, recalibrated
+from discrepancy.estimation.ratios.evaluation import HeldOut, _gap
 
 P = torch.tensor([2, 5, 1, 8, 4], dtype=torch.float64) / 20
 Q = torch.tensor([4, 4, 6, 1, 5], dtype=torch.float64) / 20
@@ -35,7 +36,7 @@ NAMES = [f"{k}-{type(f).__name__}" for k, f in enumerate(DIVERGENCES)]
 
 
 def value(evaluation, f, at_p, at_q):
-    return float(evaluation(f, at_p, at_q, 0.95, "test"))
+    return float(evaluation(f, HeldOut.of(at_p, at_q), 0.95, "test"))
 
 
 @pytest.mark.parametrize("f", DIVERGENCES, ids=NAMES)
@@ -72,7 +73,7 @@ def test_the_interval_is_that_of_two_means():
     generator = torch.Generator().manual_seed(3)
     # The log-ratio of N(1/8, 1/4) over N(-1/8, 1/4) at u is u.
     at_p, at_q = (m + torch.randn(k, generator=generator).double() / 2 for m, k in ((0.125, 400), (-0.125, 300)))
-    found = OneStep()(JensenShannon(), at_p, at_q, 0.9, "test")
+    found = OneStep()(JensenShannon(), HeldOut.of(at_p, at_q), 0.9, "test")
     one, two = torch.nn.functional.logsigmoid(at_p) / 2, torch.nn.functional.logsigmoid(-at_q) / 2
     assert float(found) == pytest.approx(math.log(2) + float(one.mean() + two.mean()), abs=1e-12)
     error = math.sqrt(float(one.var()) / 400 + float(two.var()) / 300)
@@ -84,22 +85,39 @@ def test_no_interval_where_few_points_carry_the_spread_or_the_ratio_is_biased():
     generator = torch.Generator().manual_seed(4)
     at_p, at_q = 5 + torch.randn(500, generator=generator).double(), -5 + torch.randn(500, generator=generator).double()
     at_q[0] = 12.0
-    found = OneStep()(KL(), at_p, at_q, 0.95, "test")
+    found = OneStep()(KL(), HeldOut.of(at_p, at_q), 0.95, "test")
     assert found.standard_error is None
     assert "carries" in found.note
-    at_p, at_q = (m + torch.randn(2000, generator=generator).double() for m in (0.5, -0.5))  # the log-ratio of N(+-1/2, 1) is u
-    assert OneStep()(KL(), at_p, at_q, 0.95, "test").standard_error is not None
-    biased = OneStep()(KL(), 2 * at_p, 2 * at_q, 0.95, "test")
+    # The log-ratio of N(1/8, 1/4) over N(-1/8, 1/4) at u is u.
+    at_p, at_q = (m + torch.randn(2000, generator=generator).double() / 2 for m in (0.125, -0.125))
+    assert OneStep()(KL(), HeldOut.of(at_p, at_q), 0.95, "test").standard_error is not None
+    biased = OneStep()(JensenShannon(), HeldOut.of(3 * at_p, 3 * at_q), 0.95, "test")
     assert biased.standard_error is None
     assert "biased" in biased.note
-    overflow = OneStep()(KL(), at_p, at_q + 1e4, 0.95, "test")
+    overflow = OneStep()(KL(), HeldOut.of(at_p, at_q + 1e4), 0.95, "test")
     assert float(overflow) == -math.inf
     assert "overflows" in overflow.note
-    assert math.isfinite(float(PlugIn()(KL(), 1e4 + at_p, at_q - 1e4, 0.95, "test")))
+    assert math.isfinite(float(PlugIn()(KL(), HeldOut.of(1e4 + at_p, at_q - 1e4), 0.95, "test")))
+
+
+def test_the_variance_of_the_ratio_raises_the_upper_end_by_what_it_takes_from_the_value():
+    """At log r + noise of variance s the bound loses about E_P[r f''(r)] s / 2: for KL, s / 2."""
+    generator = torch.Generator().manual_seed(5)
+    at_p, at_q = (m + torch.randn(300_000, generator=generator).double() / 2 for m in (0.125, -0.125))
+    noise = [0.2 * torch.randn(300_000, generator=generator).double() for _ in range(2)]
+    spread = torch.full_like(at_p, 0.04)
+    for f in (KL(), JensenShannon(), SquaredHellinger()):
+        exact, noisy = value(OneStep(), f, at_p, at_q), value(OneStep(), f, at_p + noise[0], at_q + noise[1])
+        assert _gap(f, HeldOut(at_p, at_q, spread)) == pytest.approx(exact - noisy, rel=0.15)
+    assert _gap(KL(), HeldOut(at_p, at_q, spread)) == pytest.approx(0.02, abs=1e-9)
+    assert _gap(TotalVariation(), HeldOut(at_p, at_q, spread)) == 0
+    raised, plain = (OneStep()(KL(), h, 0.95, "test") for h in (HeldOut(at_p, at_q, spread), HeldOut.of(at_p, at_q)))
+    assert raised.high == pytest.approx(plain.high + 0.02, abs=1e-9)
+    assert raised.low == plain.low
 
 
 def test_plug_in_gives_no_interval():
-    found = PlugIn()(KL(), AT_P, AT_Q, 0.95, "test")
+    found = PlugIn()(KL(), HeldOut.of(AT_P, AT_Q), 0.95, "test")
     assert found.standard_error is None
     assert "first order" in found.note
 

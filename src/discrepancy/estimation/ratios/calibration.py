@@ -94,15 +94,16 @@ def recalibrated(at_p: Tensor, at_q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bins(at_p: Tensor, at_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Predicted and observed shares of P, and the weight, of ten bins of about equal weight."""
+    """Predicted and observed shares of P, and the weight, of ten bins of about equal weight; equal values share a bin."""
     u = torch.cat([at_p, at_q])
     label = torch.cat([torch.ones_like(at_p), torch.zeros_like(at_q)])
     weight = torch.cat([torch.full_like(at_p, 0.5 / len(at_p)), torch.full_like(at_q, 0.5 / len(at_q))])
-    order = u.argsort(stable=True)
-    bounds = weight[order].cumsum(0)
-    own = (bounds * _BINS).ceil().long().clamp(1, _BINS) - 1
+    distinct, place = torch.unique(u, return_inverse=True)
+    mass = u.new_zeros(len(distinct)).index_add_(0, place, weight)
+    middle = mass.cumsum(0) - mass / 2
+    own = (middle * _BINS).long().clamp(0, _BINS - 1)[place]
     total, hits, chance = (
-        u.new_zeros(_BINS).index_add_(0, own, values[order]) for values in (weight, weight * label, weight * torch.sigmoid(u))
+        u.new_zeros(_BINS).index_add_(0, own, values) for values in (weight, weight * label, weight * torch.sigmoid(u))
     )
     some = total > 0
     share = torch.where(some, total, torch.ones_like(total))

@@ -13,7 +13,7 @@ from discrepancy._results import Estimate, NumericalError, Result
 from discrepancy._validate import fraction, sample
 from discrepancy.divergences import Divergence, JensenShannon
 from discrepancy.estimation.ratios.calibration import CalibrationReport
-from discrepancy.estimation.ratios.evaluation import ADMITS, Evaluation, OneStep
+from discrepancy.estimation.ratios.evaluation import ADMITS, Evaluation, HeldOut, OneStep
 from discrepancy.estimation.ratios.logistic import Logistic
 from discrepancy.estimation.ratios.method import RatioMethod, RatioModel, child, seed_from
 
@@ -58,12 +58,12 @@ class DensityRatio(Result):
         return self.log_ratio(points).exp()
 
     @cached_property
-    def _held_out(self) -> tuple[Tensor, Tensor]:
+    def _held_out(self) -> HeldOut:
         return self._method.held_out(self._x, self._y, self._seed)
 
     def calibration(self) -> CalibrationReport:
         """Normalisations and predicted against observed shares on held-out rows; see `CalibrationReport`."""
-        return CalibrationReport.of(*self._held_out)
+        return CalibrationReport.of(self._held_out.at_p, self._held_out.at_q)
 
     def held_out_score(self, *, level: float = 0.95) -> Estimate:
         """log 2 less the logistic loss on held-out rows, in nats: a lower bound of the Jensen-Shannon divergence.
@@ -81,7 +81,7 @@ class DensityRatio(Result):
         chosen = self._method.evaluation if evaluation is None else evaluation
         if not isinstance(chosen, Evaluation):
             raise TypeError(f"evaluation must be OneStep() or PlugIn(), got {evaluation!r}")
-        return chosen(f, *self._held_out, level, f"{type(self._method).__name__}, {self._method.folds}-fold cross-fitted")
+        return chosen(f, self._held_out, level, f"{type(self._method).__name__}, {self._method.folds}-fold cross-fitted")
 
 
 def density_ratio(x: Any, y: Any, method: RatioMethod | None = None, *, generator: torch.Generator | None = None) -> DensityRatio:

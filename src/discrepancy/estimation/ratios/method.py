@@ -13,7 +13,7 @@ from torch import Tensor
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, generator_or_default, paired_rows, sample_pair, whole_number
 from discrepancy.divergences import KL, Divergence
-from discrepancy.estimation.ratios.evaluation import ADMITS, Evaluation, OneStep
+from discrepancy.estimation.ratios.evaluation import ADMITS, Evaluation, HeldOut, OneStep
 
 
 class RatioModel(ABC):
@@ -62,8 +62,7 @@ class RatioMethod(ABC):
         """
         f, level = ADMITS.check(divergence), fraction(level, "level")
         x, y = self.samples(x, y)
-        at_p, at_q = self.held_out(x, y, seed_from(generator))
-        return self.evaluation(f, at_p, at_q, level, self._named())
+        return self.evaluation(f, self.held_out(x, y, seed_from(generator)), level, self._named())
 
     def mutual_information(self, x: Any, y: Any, *, level: float = 0.95, generator: torch.Generator | None = None) -> Estimate:
         """I(X; Y) = KL(joint || product) from paired rows x (n, d1), y (n, d2), in nats.
@@ -78,22 +77,26 @@ class RatioMethod(ABC):
         self._require_rows(len(x), "x and y")
         seed = seed_from(generator)
         x, y = x.detach(), y.detach()
-        joint: list[Tensor] = []
-        product: list[Tensor] = []
+        joint, product, folds = torch.cat([x, y], 1), [], []
+        at_p = torch.empty(len(x), dtype=torch.float64, device=x.device)
         for k, (rest, own) in enumerate(_parts(len(x), self.folds, child(seed, 0))):
-            model = self.fit(torch.cat([x[rest], y[rest]], 1), _product(x[rest], y[rest]), child(seed, k + 1))
-            joint.append(model.log_ratio(torch.cat([x[own], y[own]], 1)).double())
+            model = self.fit(joint[rest], _product(x[rest], y[rest]), child(seed, k + 1))
+            folds.append(model.log_ratio(joint).double())
+            at_p[own] = folds[-1][own]
             product.append(model.log_ratio(_product(x[own], y[own])).double())
-        return self.evaluation(KL(), torch.cat(joint), torch.cat(product), level, self._named() + ", joint against product")
+        held = HeldOut(at_p, torch.cat(product), _spread(folds))
+        return self.evaluation(KL(), held, level, self._named() + ", joint against product")
 
-    def held_out(self, x: Tensor, y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """log p/q at each row of x (n,) and y (m,), fitted without the row's fold; float64."""
+    def held_out(self, x: Tensor, y: Tensor, seed: int) -> HeldOut:
+        """log p/q at each row of x (n, d) and y (m, d), fitted without the row's fold."""
         at_p, at_q = (torch.empty(len(s), dtype=torch.float64, device=s.device) for s in (x, y))
+        folds = []
         parts = zip(_parts(len(x), self.folds, child(seed, 0)), _parts(len(y), self.folds, child(seed, -1)), strict=True)
         for k, ((rest_x, own_x), (rest_y, own_y)) in enumerate(parts):
             model = self.fit(x[rest_x], y[rest_y], child(seed, k + 1))
-            at_p[own_x], at_q[own_y] = model.log_ratio(x[own_x]).double(), model.log_ratio(y[own_y]).double()
-        return at_p, at_q
+            folds.append(model.log_ratio(x).double())
+            at_p[own_x], at_q[own_y] = folds[-1][own_x], model.log_ratio(y[own_y]).double()
+        return HeldOut(at_p, at_q, _spread(folds))
 
     def samples(self, x: Any, y: Any) -> tuple[Tensor, Tensor]:
         """Two validated samples (n, d), (m, d), detached; ValueError where they do not fit or are too small."""
@@ -130,6 +133,12 @@ def _parts(n: int, folds: int, generator: torch.Generator) -> Iterator[tuple[Ten
     pieces = order.tensor_split(folds)
     for k, own in enumerate(pieces):
         yield torch.cat([*pieces[:k], *pieces[k + 1 :]]), own
+
+
+def _spread(folds: list[Tensor]) -> Tensor:
+    """The delete-a-group jackknife variance of log-ratios (n,), one of each fold's fit."""
+    values = torch.stack(folds)
+    return (len(folds) - 1) * values.var(0, correction=0)
 
 
 def _product(x: Tensor, y: Tensor, copies: int = 4) -> Tensor:

@@ -1,6 +1,7 @@
 """scikit-learn doors: the log-ratio as a feature, importance weights, and mutual information as a score of features.
 
-This module imports scikit-learn, whose classes it extends, and is imported by nothing else: `import discrepancy` stays free of it.
+This module imports scikit-learn, whose classes it extends, and is imported by nothing else: `import discrepancy` stays free of
+it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from discrepancy.estimation.ratios.method import RatioMethod
 class DensityRatioTransformer(TransformerMixin, BaseEstimator):
     """log p/q of each row, for samples told apart by a label: P is the class that sorts last, Q the other.
 
-    method: a density-ratio method object, `Logistic()` where None. random_state: as everywhere in scikit-learn. `transform` gives one
-    column, `importance_weights` the weights that make rows of Q stand for P. Attributes after `fit`: `classes_`, `model_`,
+    method: a density-ratio method object, `Logistic()` where None. random_state: as everywhere in scikit-learn. `transform` gives
+    one column, `importance_weights` the weights that make rows of Q stand for P. Attributes after `fit`: `classes_`, `model_`,
     `n_features_in_`. Raises ValueError unless y has exactly two classes, TypeError for a method that is none.
     """
 
@@ -45,13 +46,15 @@ class DensityRatioTransformer(TransformerMixin, BaseEstimator):
         if len(self.classes_) != 2:
             found = f"{len(self.classes_)} class{'es' if len(self.classes_) != 1 else ''}"
             raise ValueError(
-                f"Only binary classification is supported: a density ratio needs y of two classes, those of P and of Q, got {found}"
+                f"Only binary classification is supported: a density ratio needs y of two classes, P's and Q's, got {found}"
             )
         rows = torch.from_numpy(np.ascontiguousarray(X).copy())
         samples = [rows[torch.from_numpy(codes == k)] for k in (1, 0)]
         for name, s in zip(self.classes_[::-1], samples, strict=True):
             if len(s) < method.least:
-                raise ValueError(f"class {name!r} has {len(s)} rows: {type(method).__name__} needs at least {method.least} of each")
+                raise ValueError(
+                    f"class {name!r} has {len(s)} rows: {type(method).__name__} needs at least {method.least} of each"
+                )
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.model_ = method.fit(samples[0], samples[1], torch.Generator().manual_seed(seed))
         return self
@@ -86,8 +89,8 @@ class DensityRatioTransformer(TransformerMixin, BaseEstimator):
 class MutualInformationScore:
     """The mutual information of each column with the target, in nats: a `score_func` for `SelectKBest` and its kin.
 
-    `SelectKBest(MutualInformationScore(), k=10)`. method: any estimator object of `mutual_information` (None: nearest neighbours, for
-    continuous and discrete columns alike). Labels that are no numbers are numbered. `estimates` gives the intervals too.
+    `SelectKBest(MutualInformationScore(), k=10)`. method: any estimator object of `mutual_information` (None: nearest neighbours,
+    for continuous and discrete columns alike). Labels that are no numbers are numbered. `estimates` gives the intervals too.
     """
 
     method: InformationMethod | None = None

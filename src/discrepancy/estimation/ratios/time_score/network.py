@@ -51,7 +51,11 @@ class PathMoments:
         return mean, spread + self.interpolant.variance(t)[:, None]
 
     def scale(self, t: Tensor) -> Tensor:
-        """The root mean square of the time score of independent Gaussian coordinates with these moments, (B,)."""
+        """The root mean square of the time score of independent Gaussian coordinates with these moments, (B,), plus d/2 inside.
+
+        The addition is that of coordinates that change by their own size over the path: it stands for what moments of
+        coordinates do not see, such as correlations that change while the variances stay.
+        """
         s = self.interpolant.schedule
         a, b, da, db = (f(t)[:, None] for f in (s.alpha, s.beta, s.alpha_slope, s.beta_slope))
         _, spread = self.at(t)
@@ -60,16 +64,17 @@ class PathMoments:
         growth = growth + self.interpolant.variance_slope(t)[:, None]
         floor = torch.finfo(t.dtype).tiny
         spread = spread.clamp_min(floor)
-        return (speed.square() / spread + (growth / spread).square() / 2).sum(1).clamp_min(1e-6).sqrt()
+        return (speed.square() / spread + (growth / spread).square() / 2 + 0.5).sum(1).sqrt()
 
 
 class TimeScoreNetwork(nn.Module):
-    """s(x, t) = c(t) [net(u, t) + b(t).u + u^T B(t) u - tr B(t)] with u = (x - m_t) / sd_t, of the path's moments and score scale c.
+    """s(x, t) = c(t) [net(u, t) + b(t).u + u^T B(t) u - tr B(t)], u = (x - m_t) / sd_t, by the path's moments and score scale c.
 
     The moments only set units: a narrow end of the path is then as easy for the network as a wide one. The quadratic form, whose
-    coefficients are a network of t alone, carries the tails: the integral takes s(x, t) at times whose law has no mass at x, where
-    the score of a law with Gaussian tails grows like |u|^2, which a network of piecewise linear growth cannot follow. B is a full
-    matrix up to 32 dimensions, and diagonal above. With `joint` the data score comes too, -u / sd_t plus a correction of the network.
+    coefficients are a network of t alone, carries the tails: the integral takes s(x, t) at times whose law has no mass at x,
+    where the score of a law with Gaussian tails grows like |u|^2, which a network of piecewise linear growth cannot follow. B is
+    a full matrix up to 32 dimensions, and diagonal above. With `joint` the data score comes too, -u / sd_t plus a correction of
+    the network.
     """
 
     def __init__(self, moments: PathMoments, network: MLP, *, joint: bool, generator: torch.Generator) -> None:
@@ -80,9 +85,10 @@ class TimeScoreNetwork(nn.Module):
         self.net = network.build(d + 1 + 2 * _HARMONICS, 1 + d * joint, generator=generator).to(moments.means)
         full = d <= _FULL_FORM
         self.pairs = tuple(torch.triu_indices(d, d)) if full else (torch.arange(d), torch.arange(d))
-        terms = d + len(self.pairs[0])
-        self.form = MLP(32, 1).build(1 + 2 * _HARMONICS, terms, generator=generator).to(moments.means)
-        self.unit = 1 / math.sqrt(terms)  # so that the form starts at the size of the scores
+        self.form = MLP(32, 1).build(1 + 2 * _HARMONICS, d + len(self.pairs[0]), generator=generator).to(moments.means)
+        with torch.no_grad():  # the form starts at zero: its many terms would otherwise add up to more than the scores
+            for parameter in self.form[-1].parameters():
+                parameter.zero_()
 
     def _outputs(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What multiplies the scale (B, 1 + d joint), u, and sd_t."""
@@ -94,7 +100,7 @@ class TimeScoreNetwork(nn.Module):
         times = torch.stack([2 * t - 1, *waves], 1)
         rows, columns = self.pairs
         products = u[:, rows] * u[:, columns] - (rows == columns).to(u)
-        form = self.unit * (self.form(times) * torch.cat([u, products], 1)).sum(1, keepdim=True)
+        form = (self.form(times) * torch.cat([u, products], 1)).sum(1, keepdim=True)
         out = self.net(torch.cat([u, times], 1))
         return torch.cat([out[:, :1] + form, out[:, 1:]], 1), u, sd
 
