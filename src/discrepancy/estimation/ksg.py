@@ -116,7 +116,7 @@ class KSG:
         radii = _neighbors([x, y, z], max(ranks)).distances[:, torch.tensor(ranks) - 1]
         value = torch.digamma(torch.tensor(ranks, dtype=torch.float64))
         for sign, part in ((-1, torch.cat([x, z], 1)), (-1, torch.cat([y, z], 1)), (1, z)):
-            value += sign * torch.digamma(_counts(part, radii, strict=True) + 1.0).mean(0)
+            value += sign * torch.digamma(_counts(part, radii, strict=True).double() + 1).mean(0)
         return value
 
 
