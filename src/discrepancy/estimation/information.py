@@ -13,6 +13,7 @@ from torch import Tensor
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, paired_rows, sample
 
+_COPIES = 5  # a row that stands more often is an atom of the law, not an accident
 _SAMPLES_PER_STATE = 10.0  # a value of I nats tells exp(I) states apart; each must have been seen some times
 
 
@@ -67,9 +68,10 @@ def mutual_information(
     _offers(method, InformationMethod, "mutual_information", "NeighborInformation(k=5)")
     a, b, _ = paired_rows(x, y)
     _single(x=a, y=b)
+    (a, b), copies = _once(a, b)
     chosen = _default() if method is None else method
     found = chosen.mutual_information(a, b, level=fraction(level, "level"), generator=generator)
-    return _supported(found, len(a), "mutual information")
+    return _supported(_remarked(found, copies), len(a), "mutual information")
 
 
 def conditional_mutual_information(
@@ -96,11 +98,10 @@ def conditional_mutual_information(
     if c.device != a.device:
         raise ValueError(f"x is on {a.device} and z on {c.device}: move one of them")
     dtype = torch.promote_types(a.dtype, c.dtype)
+    (a, b, c), copies = _once(a.to(dtype), b.to(dtype), c.to(dtype))
     chosen = _default() if method is None else method
-    found = chosen.conditional_mutual_information(
-        a.to(dtype), b.to(dtype), c.to(dtype), level=fraction(level, "level"), generator=generator
-    )
-    return _supported(found, len(a), "conditional mutual information")
+    found = chosen.conditional_mutual_information(a, b, c, level=fraction(level, "level"), generator=generator)
+    return _supported(_remarked(found, copies), len(a), "conditional mutual information")
 
 
 def entropy(
@@ -115,11 +116,12 @@ def entropy(
     _offers(method, EntropyMethod, "entropy", "KozachenkoLeonenko(k=5)")
     a = sample(x, "x")
     _single(x=a)
+    (a,), copies = _once(a)
     if method is None:
         from discrepancy.estimation.kozachenko_leonenko import KozachenkoLeonenko
 
         method = KozachenkoLeonenko()
-    return method.entropy(a, level=fraction(level, "level"), generator=generator)
+    return _remarked(method.entropy(a, level=fraction(level, "level"), generator=generator), copies)
 
 
 def _default() -> Any:
@@ -141,6 +143,29 @@ def _single(**samples: Tensor) -> None:
             )
 
 
+def _once(*samples: Tensor) -> tuple[list[Tensor], str | None]:
+    """The samples with copied rows counted once, and a remark on them; as they are where rows repeat because values do.
+
+    A density repeats no row. Rows that stand a few times each while no value of a column occurs in two different rows are copies
+    (a join gone wrong, a bootstrap sample): each of them tells a neighbour estimator of a spike, and a held-out fold of itself.
+    """
+    joint = torch.cat(samples, 1)
+    rows, inverse, counts = torch.unique(joint, dim=0, return_inverse=True, return_counts=True)
+    if len(rows) == len(joint) or int(counts.max()) > _COPIES:
+        return list(samples), None
+    columns = [c for c in rows.unbind(1) if bool((c != c[0]).any())]
+    if not columns or any(len(torch.unique(c)) < len(rows) for c in columns):
+        return list(samples), None
+    first = torch.full((len(rows),), len(joint), dtype=torch.long, device=joint.device)
+    first = first.scatter_reduce(0, inverse, torch.arange(len(joint), device=joint.device), "amin").sort().values
+    remark = f"{len(joint) - len(rows)} of {len(joint)} rows are copies of others, which a density has none of: each counts once"
+    return [s[first] for s in samples], remark
+
+
+def _remarked(found: Estimate, remark: str | None) -> Estimate:
+    return replace(found, note="; ".join(filter(None, (found.note, remark))) or None)
+
+
 def _supported(found: Estimate, n: int, what: str) -> Estimate:
     """The estimate, with a warning and a note where n samples cannot support its value."""
     value = float(found)
@@ -151,7 +176,8 @@ def _supported(found: Estimate, n: int, what: str) -> Estimate:
         f"{_SAMPLES_PER_STATE:.0f} times as many samples would be needed; take the value as a rough lower bound"
     )
     warnings.warn(note, SampleSizeWarning, stacklevel=3)
-    return replace(found, note="; ".join(filter(None, (found.note, note))))
+    bare = replace(found, standard_error=None, low=None, high=None, level=None)
+    return replace(bare, note="; ".join(filter(None, (found.note, f"no interval: {note}"))))
 
 
 __all__ = [

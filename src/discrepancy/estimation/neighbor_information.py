@@ -17,6 +17,7 @@ from discrepancy.estimation.rank_extrapolation import RankExtrapolation
 from discrepancy.estimation.referenced_information import ReferencedInformation
 
 _RARE = 0.05  # share of rows up to which repeats (of continuous data) or single values (of discrete data) are an accident
+_FILLED = 2  # rows a joint cell from which the correction for empty cells holds
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class NeighborInformation:
 
     A variable is discrete where 95 % of its rows occur more than k times, continuous where no column repeats more than 5 % of its
     values, else mixed. All continuous: `KSG`, in more than four dimensions beside a `reference`. All discrete: `PlugIn`, which
-    takes values for names. One discrete and one continuous: `DiscreteNeighbors`. Anything else: `MixedNeighbors`. The result's
-    `method` says which. Options and errors are those of these classes. Nothing is drawn but the reference's samples.
+    takes values for names, or, with fewer than two rows for each combination that occurs, `MixedNeighbors`, to which they are
+    numbers. One discrete and one continuous: `DiscreteNeighbors`. Anything else: `MixedNeighbors`. The result's `method` says
+    which. Options and errors are those of these classes. Nothing is drawn but the reference's samples.
 
     reference: how continuous data in more than four dimensions are treated, where smoothing hides much of the information (its
     `method` becomes the KSG of these options); None for the bare estimator.
@@ -35,7 +37,6 @@ class NeighborInformation:
     k: int = 5
     margins: Margins | None = field(default_factory=NormalScores)
     extrapolation: RankExtrapolation | None = field(default_factory=RankExtrapolation)
-
     reference: ReferencedInformation | None = field(default_factory=ReferencedInformation)
 
     references = ("kraskov-2004", "frenzel-pompe-2007", "gao-2017", "ross-2014")
@@ -50,7 +51,7 @@ class NeighborInformation:
         kinds = {self._kind(x), self._kind(y)}
         if kinds == {"discrete", "continuous"}:
             return DiscreteNeighbors(self.k, self.margins, self.extrapolation).mutual_information(x, y, level=level)
-        chosen = self._chosen(kinds)
+        chosen = self._chosen(kinds, x, y)
         if isinstance(chosen, KSG) and self.reference is not None and x.shape[1] + y.shape[1] > COVERED:
             return replace(self.reference, method=chosen).mutual_information(x, y, level=level, generator=generator)
         return chosen.mutual_information(x, y, level=level)
@@ -59,13 +60,17 @@ class NeighborInformation:
         self, x: Tensor, y: Tensor, z: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """I(X; Y | Z) from paired rows x (n, d1), y (n, d2), z (n, d3)."""
-        chosen = self._chosen({self._kind(x), self._kind(y), self._kind(z)})
+        chosen = self._chosen({self._kind(x), self._kind(y), self._kind(z)}, x, y, z)
         return chosen.conditional_mutual_information(x, y, z, level=level)
 
-    def _chosen(self, kinds: set[str]) -> KSG | MixedNeighbors | PlugIn:
+    def _chosen(self, kinds: set[str], *samples: Tensor) -> KSG | MixedNeighbors | PlugIn:
         if kinds == {"continuous"}:
             return KSG(self.k, 1, self.margins, self.extrapolation)
-        return PlugIn() if kinds == {"discrete"} else MixedNeighbors(self.k, self.margins, self.extrapolation)
+        if kinds == {"discrete"}:
+            cells = len(torch.unique(torch.cat(samples, 1), dim=0))
+            # On a lattice the extrapolation to rank zero has nothing to go by: the value of k, without an interval.
+            return PlugIn() if len(samples[0]) >= _FILLED * cells else MixedNeighbors(self.k, self.margins, None)
+        return MixedNeighbors(self.k, self.margins, self.extrapolation)
 
     def _kind(self, s: Tensor) -> str:
         counts = torch.unique(s, dim=0, return_counts=True)[1]
