@@ -187,9 +187,10 @@ def _proximal(D: LipschitzDivergence, C: np.ndarray, a: np.ndarray, b: np.ndarra
     f = D.divergence
 
     def dual(g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """f*(g) and its slope."""
+        """f*(g) and its slope t, by f*(g) = t g - f(t): one inversion of f' where it is numerical."""
         s = torch.from_numpy(g)
-        return f.conjugate(s).numpy(), f.inverse_derivative(s).numpy()
+        t = f.inverse_derivative(s)
+        return (t * s - f.generator(t)).numpy(), t.numpy()
 
     # R sums to one, so that no density of R exceeds 1 / b; critics are Lipschitz, so that none lies far below the highest.
     upper = f.derivative(torch.from_numpy(1.0 / b)).numpy()

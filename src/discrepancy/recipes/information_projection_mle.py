@@ -229,7 +229,7 @@ def draw(rows: list[Row], file: Path) -> None:
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     r = rows[0]
     cases = [(f"gamma\nshape {s:g}", r[f"gamma risk {s:g}"], r[f"gamma order 2 {s:g}"], 0.025) for s in _SHAPES]
-    cases.append(("t data,\nnormal model", r["gaussian risk"], r["gaussian order 2"], r["gaussian p/2n"]))
+    cases.append(("t data,\nnormal", r["gaussian risk"], r["gaussian order 2"], r["gaussian p/2n"]))
     cases.append(("ising\n(sampled)", r["ising risk enumerated"], r["ising risk sampled"], 21 / 1000))
     places = np.arange(len(cases))
     for k, (label, colour) in enumerate((("truth", "#111827"), ("expansion", "#2563eb"), ("p / 2n", "#d1d5db"))):
