@@ -1,6 +1,7 @@
 """Causal effects and structural parameters from observational data."""
 
 from discrepancy.methods.causality.baselines import (
+    EarlyFit,
     gmm,
     least_squares,
     maximum_moment_restriction,
@@ -26,6 +27,7 @@ __all__ = [
     "CausalBounds",
     "Clipped",
     "DualLoss",
+    "EarlyFit",
     "KernelIVRegressor",
     "KernelInstruments",
     "KernelMethodOfMoments",

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from discrepancy._validate import sample, whole_number
+from discrepancy._validate import fraction, sample, whole_number
 from discrepancy.kernels import Gaussian, Kernel
+from discrepancy.learning import EarlyStopping, Training
 from discrepancy.methods.causality.moments import MomentData, MomentFunction, minimise, moment_data, own_copy, residuals
 
 _RIDGE = 1e-10  # relative: a weight matrix of collinear moments is inverted on their span
 
 
-def least_squares(model: nn.Module, t: Any, y: Any) -> nn.Module:
-    """A copy of the model fitted to minimise the mean of |y - model(t)|^2: biased where t depends on the error."""
+@dataclass(frozen=True)
+class EarlyFit:
+    """Adam on a share of the rows until the loss of the others, `held_out`, no longer falls; the best weights are kept."""
+
+    training: Training = field(default_factory=lambda: Training(steps=1500, learning_rate=1e-2))
+    stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(every=25, patience=12))
+    held_out: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        fraction(self.held_out, "held_out")
+
+    def fit(self, model: nn.Module, loss: Callable[[MomentData], Tensor], data: MomentData) -> None:
+        """Move the model's parameters."""
+        order = torch.randperm(data.count, generator=torch.Generator().manual_seed(self.seed))
+        count = max(1, round(self.held_out * data.count))
+        aside, kept = data.rows(order[:count]), data.rows(order[count:])
+        watch = self.stopping.watch(model, lambda: -float(loss(aside)))
+        self.training.run(model.parameters(), lambda _: (loss(kept), {}), after=watch)
+        watch.keep()
+
+
+def least_squares(model: nn.Module, t: Any, y: Any, *, early: EarlyFit | None = None) -> nn.Module:
+    """A copy of the model fitted to minimise the mean of |y - model(t)|^2: biased where t depends on the error.
+
+    By L-BFGS to a minimum, or as `early` says.
+    """
     data = moment_data({"t": t, "y": y}, None)
     found = own_copy(model)
-    minimise(found, lambda: (data.blocks["y"] - found(data.blocks["t"])).square().sum(-1).mean())
+
+    def loss(part: MomentData) -> Tensor:
+        return (part.blocks["y"] - found(part.blocks["t"])).square().sum(-1).mean()
+
+    if early is not None:
+        early.fit(found, loss, data)
+    else:
+        minimise(found, lambda: loss(data))
     return found
 
 
@@ -48,13 +83,34 @@ def _mmr(psi: Tensor, K: Tensor) -> Tensor:
 
 
 def maximum_moment_restriction(
-    model: nn.Module, moments: MomentFunction, X: Mapping[str, Any], z: Any, *, kernel: Kernel | None = None
+    model: nn.Module,
+    moments: MomentFunction,
+    X: Mapping[str, Any],
+    z: Any,
+    *,
+    kernel: Kernel | None = None,
+    early: EarlyFit | None = None,
 ) -> nn.Module:
-    """A copy of the model at a minimum of `mmr_statistic` of its residuals, from where the model stands."""
+    """A copy of the model at a minimum of `mmr_statistic` of its residuals, from where the model stands.
+
+    A flexible model needs `early`: the inverse problem is ill-posed, and a minimum on all rows fits noise that z cannot see.
+    """
     data = moment_data(X, z)
     if data.z is None:
         raise ValueError("maximum_moment_restriction needs instruments z")
-    found, K = own_copy(model), instrument_matrix(data.z, kernel)
+    found = own_copy(model)
+    if early is not None:
+        matrices: dict[int, Tensor] = {}  # of the two parts, which live as long as the fit
+
+        def loss(part: MomentData) -> Tensor:
+            assert part.z is not None
+            if id(part) not in matrices:
+                matrices[id(part)] = instrument_matrix(part.z, kernel)
+            return _mmr(residuals(moments, found, part), matrices[id(part)])
+
+        early.fit(found, loss, data)
+        return found
+    K = instrument_matrix(data.z, kernel)
     minimise(found, lambda: _mmr(residuals(moments, found, data), K))
     return found
 
@@ -125,6 +181,7 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 
 __all__ = [
+    "EarlyFit",
     "gmm",
     "instrument_matrix",
     "least_squares",

@@ -56,7 +56,7 @@ class CausalBounds(Parameters):
     """Bounds of E[phi(Y) | do(A=a), X=x] for any unmeasured confounding, from balls D_f(P || Q) <= B_f(e_a(x)).
 
     P, the given law, is that of Y among those who took a; Q that under do(a). Cross-fitted: propensities from the other folds;
-    both multipliers of the dual as networks of x, by the orthogonal loss (`DualLoss`); the conjugate regressed on (a, x).
+    both multipliers of the dual as networks of x, by the orthogonal loss (`DualLoss`); the dual's mean regressed on (a, x).
     Without covariates (X=None) the problem is solved exactly, arm by arm.
 
     divergences: f-divergences with f(0) < inf. phi: a function of the outcome, elementwise on a tensor (None: the outcome
@@ -72,7 +72,8 @@ class CausalBounds(Parameters):
 
     Numbered deviations from the paper: (1) the multipliers' domain is built into their parameters instead of a penalty; (2)
     networks start at the problem without covariates and see standardised x; (3) the best held-out weights are kept, without
-    weight decay; (4) propensities by scikit-learn.
+    weight decay; (4) propensities by scikit-learn; (5) lambda g* + u is regressed, not g* alone, the same
+    in the population and better conditioned.
     Time: some seconds at n = 2000 with five divergences. Source: Jung and Kang (2026).
     """
 
@@ -120,34 +121,31 @@ class CausalBounds(Parameters):
         if y.ndim != 1:
             raise ValueError(f"Y must have shape (n,), got {tuple(y.shape)}")
         require_finite(y, "Y")
-        self.arms_, arm = _treatments(A, len(y))
+        arms, arm = _treatments(A, len(y))
         phi = self._outcomes(y)
         stated = self.phi_range if self.phi_range is not None else getattr(self.phi, "range", None)
-        self.bounded_ = stated is not None or len(phi.unique()) <= 2
-        if not self.bounded_:
+        bounded = stated is not None or len(phi.unique()) <= 2
+        if not bounded:
             warnings.warn(
-                "the range of phi is not stated: for an unbounded phi every such bound is infinite, and what is "
-                "computed only speaks "
-                "of laws on the outcomes seen (it grows with n). Give phi_range, or a bounded phi such as AtMost(c) "
-                "or Clipped(a, b)",
+                "the range of phi is not stated: for an unbounded phi every such bound is infinite, and what is computed only "
+                "speaks of laws on the outcomes seen (it grows with n). Give phi_range, or a bounded phi such as AtMost(c) or "
+                "Clipped(a, b)",
                 UserWarning,
                 stacklevel=2,
             )
         low, high = (float(phi.min()), float(phi.max())) if stated is None else (float(stated[0]), float(stated[1]))
         if bool(((phi < low) | (phi > high)).any()):
             raise ValueError(f"phi takes values in [{float(phi.min()):.4g}, {float(phi.max()):.4g}], outside ({low:g}, {high:g})")
-        self.range_ = (low, high)
         unit = high - low if high > low else 1.0
         scaled = (phi - low) / unit
-        self.models_: list[FoldModel] = []
+        models: list[FoldModel] = []
         if X is None:
-            self.features_ = 0
-            self._exact = self._without_covariates(scaled, arm)
+            self._exact = self._without_covariates(scaled, arm, len(arms))
+            self.arms_, self.range_, self.bounded_, self.models_, self.features_ = arms, (low, high), bounded, models, 0
             return self
         x = sample(X, "X").double()
         if x.ndim != 2 or len(x) != len(y):
             raise ValueError(f"X must have shape (n, d) with the {len(y)} rows of Y, got {tuple(x.shape)}")
-        self.features_ = x.shape[1]
         clipped = 0
         seed = 0 if self.random_state is None else whole_number(self.random_state, 0, "random_state")
         if self.random_state is None:
@@ -156,15 +154,16 @@ class CausalBounds(Parameters):
         for k in range(self.folds):
             model = fit_fold(self, x, arm, scaled, fold == k, bounded=stated is not None, seed=seed + k)
             clipped += model.clipped
-            self.models_.append(model)
+            models.append(model)
         if clipped:
             warnings.warn(
-                f"{clipped} of {len(y)} propensities lie outside [{self.clip:g}, {1 - self.clip:g}] and were clipped: "
-                f"there is little "
-                "overlap there, and the bounds are nearly the whole range",
+                f"{clipped} of {len(y)} propensities lie outside [{self.clip:g}, {1 - self.clip:g}] and were clipped: there is "
+                "little overlap there, and the bounds are nearly the whole range",
                 UserWarning,
                 stacklevel=2,
             )
+        # Last, so that a fit that fails leaves nothing half-done.
+        self.arms_, self.range_, self.bounded_, self.models_, self.features_ = arms, (low, high), bounded, models, x.shape[1]
         return self
 
     def bounds(self, X: Any, a: Any) -> CausalBand:
@@ -211,20 +210,20 @@ class CausalBounds(Parameters):
         require_finite(phi, "phi(Y)")
         return phi
 
-    def _without_covariates(self, phi: Tensor, arm: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _without_covariates(self, phi: Tensor, arm: Tensor, arms: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Lower and upper ends (K, 1, arms), means and propensities (1, arms), exactly."""
         stated = self.phi_range is not None or hasattr(self.phi, "range")
-        shares = torch.stack([(arm == k).double().mean() for k in range(len(self.arms_))])
+        shares = torch.stack([(arm == k).double().mean() for k in range(arms)])
         ends = [
             [
                 dro_bounds(phi[arm == k], divergence_radius(shares[k], f), f, support=(0.0, 1.0) if stated else None)
-                for k in range(len(self.arms_))
+                for k in range(arms)
             ]
             for f in self.divergences
         ]
         low = torch.stack([torch.stack([b.lower for b in row]) for row in ends]).unsqueeze(1)
         high = torch.stack([torch.stack([b.upper for b in row]) for row in ends]).unsqueeze(1)
-        means = torch.stack([phi[arm == k].mean() for k in range(len(self.arms_))])
+        means = torch.stack([phi[arm == k].mean() for k in range(arms)])
         return low, high, means[None], shares[None]
 
 

@@ -45,14 +45,13 @@ class FoldModel:
         """Lower and upper bounds (K, m), the mean of phi within the arm and the propensity (m,)."""
         e = self.propensities(x)[:, arm]
         with torch.no_grad():
-            log_price, fraction = (t[..., arm] for t in self.networks((x - self.centre) / self.scale))
+            log_price = self.networks((x - self.centre) / self.scale)[0][..., arm]
         features = _features(x, torch.full((len(x),), arm), self.arms)
         ends: list[Tensor] = []
         for copy, regression in enumerate(self.pseudo):
             f, side = self.divergences[copy // 2], copy % 2
-            lam, depth = torch.exp(log_price[copy]), f.at_zero * (1 - fraction[copy])
-            conjugate = torch.from_numpy(np.asarray(regression.predict(features), dtype=np.float64))
-            ends.append(_SIDES[side] * (_TOPS[side] + lam * (divergence_radius(e, f) + conjugate - depth)))
+            inner = torch.from_numpy(np.asarray(regression.predict(features), dtype=np.float64))
+            ends.append(_SIDES[side] * (inner + torch.exp(log_price[copy]) * divergence_radius(e, f)))
         mean = torch.from_numpy(np.asarray(self.outcome.predict(features), dtype=np.float64))
         return torch.stack(ends[1::2]), torch.stack(ends[::2]), mean, e
 
@@ -98,8 +97,9 @@ def fit_fold(options: CausalBounds, x: Tensor, arm: Tensor, phi: Tensor, own: Te
     pseudo = []
     for copy in range(2 * len(divergences)):
         f, side = divergences[copy // 2], copy % 2
-        depth = f.at_zero * (1 - fraction[copy])
-        target = conjugate_at(f, _TOPS[side] - _SIDES[side] * values, torch.exp(log_price[copy]), depth)
+        lam, depth = torch.exp(log_price[copy]), f.at_zero * (1 - fraction[copy])
+        # lambda g* + u, whose mean given x is smooth and of the size of phi where those of its parts are not.
+        target = _TOPS[side] + lam * (conjugate_at(f, _TOPS[side] - _SIDES[side] * values, lam, depth) - depth)
         pseudo.append(fresh(regressor).fit(features, target.numpy()))
     outcome = fresh(regressor).fit(features, values.numpy())
     return FoldModel(divergences, classifier, networks, pseudo, outcome, centre, scale, arms, options.clip, clipped)

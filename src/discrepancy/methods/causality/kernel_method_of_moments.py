@@ -16,7 +16,7 @@ from discrepancy.divergences.admission import SMOOTH, Admission, Condition
 from discrepancy.kernels import Gaussian, Kernel, MedianHeuristic
 from discrepancy.kernels.landmarks import features_at
 from discrepancy.kernels.separations import SQUARED_EUCLIDEAN
-from discrepancy.methods.causality.baselines import gmm, least_squares, maximum_moment_restriction
+from discrepancy.methods.causality.baselines import EarlyFit, gmm, least_squares, maximum_moment_restriction
 from discrepancy.methods.causality.kmm_dual import InnerProblem
 from discrepancy.methods.causality.kmm_options import (
     KernelInstruments,
@@ -107,20 +107,21 @@ class KernelMethodOfMoments(Parameters):
         seed = self.random_state if self.random_state is not None else int(torch.randint(2**31, ()))
         generator = torch.Generator().manual_seed(whole_number(seed, 0, "random_state"))
         self.model_ = own_copy(self.model) if self.start is None else own_copy(self.start)
-        if self.start is None:
-            if data.z is None:
-                self.model_ = gmm(self.model_, self.moments, data.blocks, steps=1)
-            else:
-                self.model_ = maximum_moment_restriction(self.model_, self.moments, data.blocks, data.z)
+        solver = self.solver
+        if solver is None:
+            small = data.count <= _LARGE and not isinstance(self.instruments, NeuralInstruments)
+            solver = ProfileSolver() if small else SaddleSolver()
+        if self.start is None and data.z is None:
+            self.model_ = gmm(self.model_, self.moments, data.blocks, steps=1)
+        elif self.start is None:
+            # Models for the saddle solver are flexible: a minimum on all rows would fit noise.
+            early = EarlyFit(seed=seed) if isinstance(solver, SaddleSolver) else None
+            self.model_ = maximum_moment_restriction(self.model_, self.moments, data.blocks, data.z, early=early)
         with torch.no_grad():
             spread = residuals(self.moments, self.model_, data).std(0, correction=0)
         if not bool((spread > 0).all()):
             raise ValueError(f"moment {int((spread <= 0).nonzero()[0])} is constant over the data: it restricts nothing")
         self.scale_ = spread
-        solver = self.solver
-        if solver is None:
-            small = data.count <= _LARGE and not isinstance(self.instruments, NeuralInstruments)
-            solver = ProfileSolver() if small else SaddleSolver()
         if isinstance(solver, SaddleSolver):
             SADDLE_ADMITS.check(self.divergence)
             self.history_ = search_saddle(self, solver, data, self._units(data), generator)

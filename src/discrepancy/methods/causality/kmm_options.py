@@ -22,7 +22,7 @@ class SmoothedReference:
     """
 
     count: int = 200
-    bandwidth: float = 0.1
+    bandwidth: float = 0.03
 
     def __post_init__(self) -> None:
         """Check the options."""
