@@ -140,3 +140,15 @@ def test_bad_input() -> None:
         ConditionalCauchySchwarz(weights_of_pairs="released")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="take minibatches"):
         ConditionalCauchySchwarz(memory=1e-6)(x, y, y)
+
+
+def test_a_row_of_weight_zero_has_finite_gradients() -> None:
+    x, y = regression(8)
+    a = torch.full((8,), 1 / 7, dtype=torch.float64)
+    a[2] = 0
+    inputs = [t.clone().requires_grad_() for t in (x, y, y + 0.3, a)]
+    for grad in torch.autograd.grad(SHARP(*inputs), inputs):
+        assert bool(torch.isfinite(grad).all())
+    moved = y.clone()
+    moved[2] += 100
+    assert float(SHARP(x, moved, y + 0.3, a)) == pytest.approx(float(SHARP(x, y, y + 0.3, a)), rel=1e-12)
