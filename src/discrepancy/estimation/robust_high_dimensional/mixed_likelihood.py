@@ -28,7 +28,8 @@ class Groups:
 class Layout:
     """A problem in scaled units: columns of mean 0 and variance 1 beside the ones, an outcome of variance 1.
 
-    A point theta is (b, the lower triangle of L with G = L L', log s, and log nu where nu is estimated).
+    A point theta is (b, the lower triangle of L with G = L L', log s, and log nu where nu is estimated). With `noise_units` it
+    begins with b / s, the units in which a penalty knows large from small.
     """
 
     design: Tensor
@@ -40,9 +41,19 @@ class Layout:
     centre: Tensor
     scale: Tensor
     y_scale: float
+    noise_units: bool
 
     @staticmethod
-    def of(columns: Tensor, y: Tensor, effects: Tensor, place: Tensor, m: int, intercept: bool, nu: float | None) -> Layout:
+    def of(
+        columns: Tensor,
+        y: Tensor,
+        effects: Tensor,
+        place: Tensor,
+        m: int,
+        intercept: bool,
+        nu: float | None,
+        noise_units: bool,
+    ) -> Layout:
         """The layout of raw columns (N, p), y (N,) and effects Z (N, q)."""
         centre = columns.mean(0) if intercept else torch.zeros_like(columns[0])
         centred = columns - centre
@@ -56,7 +67,7 @@ class Layout:
         squares = torch.zeros(m, effects.shape[1], effects.shape[1], dtype=y.dtype)
         squares.index_add_(0, place, effects[:, :, None] * effects[:, None, :])
         return Layout(
-            design, y / y_scale, effects, Groups(place, rows, squares), intercept, nu, centre, scale, y_scale
+            design, y / y_scale, effects, Groups(place, rows, squares), intercept, nu, centre, scale, y_scale, noise_units
         )  # fmt: skip
 
     def unscaling(self) -> Tensor:
@@ -75,7 +86,7 @@ class Layout:
         tail = [L[tuple(torch.tril_indices(q, q))], torch.tensor([math.log(noise)], dtype=b.dtype)]
         if self.nu is None:
             tail.append(torch.tensor([math.log(nu)], dtype=b.dtype))
-        return torch.cat([b, *tail])
+        return torch.cat([b / noise if self.noise_units else b, *tail])
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ def _evaluate(layout: Layout, theta: Tensor) -> tuple[Tensor, ...]:
     p, q = layout.design.shape[1], layout.effects.shape[1]
     count = q * (q + 1) // 2
     b, lower, log_s = theta[:p], theta[p : p + count], theta[p + count]
+    if layout.noise_units:
+        b = b * torch.exp(log_s)
     nu = torch.exp(theta[-1]) if layout.nu is None else torch.tensor(float(layout.nu), dtype=theta.dtype)
     L = theta.new_zeros(q, q).index_put(tuple(torch.tril_indices(q, q)), lower)
     precision = torch.exp(-2 * log_s)

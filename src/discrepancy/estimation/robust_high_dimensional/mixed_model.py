@@ -61,10 +61,11 @@ class TsallisMixedModel:
     maximum likelihood. A group's pull on b is weighted by (nu + n_i) / (nu + r_i' V_i^-1 r_i): an outlying group is ignored as
     a whole, a single outlying row takes its group with it.
 
-    `penalty` with `lam` adds p_lam(b_j) to minus the mean log-likelihood of a row; columns and outcome are scaled to variance 1
-    for that, and the intercept is free.
-    `fit` maximises the likelihood by L-BFGS-B, with a penalty by proximal conjugate gradients (`prox_ncg`), from least squares
-    and again from least absolute deviations, and keeps the better end: a t likelihood may have several maxima.
+    `penalty` with `lam` adds p_lam(b_j / s) to minus the mean log-likelihood of a row, for columns of variance 1 and with the
+    noise deviation s, which is estimated with the rest: a column of noise has a slope of some 1 / sqrt(N) there, whatever the
+    units. The intercept is free. `fit` maximises the likelihood by L-BFGS-B, with a penalty by proximal conjugate gradients
+    (`prox_ncg`), from least squares and again from least absolute deviations, and keeps the better end: a t likelihood may have
+    several maxima.
 
     Standard errors are from the observed information in b. Variance components are by maximum likelihood, hence low by some share
     1 / groups. Time O(N (p + q) + m q^3) an evaluation, a hundred or so.
@@ -100,7 +101,7 @@ class TsallisMixedModel:
         dependent (without a penalty). Warns `ConvergenceWarning` at the iteration limit.
         """
         columns, outcome, labels, place, effects = _checked(X, y, groups, Z)
-        layout = Layout.of(columns, outcome, effects, place, len(labels), self.intercept, self.nu)
+        layout = Layout.of(columns, outcome, effects, place, len(labels), self.intercept, self.nu, self.penalty is not None)
         if self.penalty is None and int(torch.linalg.matrix_rank(layout.design)) < layout.design.shape[1]:
             raise ValueError(
                 f"the {layout.design.shape[1]} columns (with the intercept) are linearly dependent: drop some, or give a penalty"

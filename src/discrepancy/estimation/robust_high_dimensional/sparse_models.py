@@ -137,9 +137,11 @@ def regularization_path(
     """
     task = _Task.of(X, y, penalty, family, solver)
     if lams is None:
-        top = task.largest_lam()
         whole_number(count, 2, "count")
-        lams = (top * torch.logspace(0, torch.log10(torch.tensor(fraction(smallest, "smallest"))).item(), count)).tolist()
+        share = fraction(smallest, "smallest") ** (1 / (count - 1))
+        # Rounding must not let a coefficient in at the first.
+        top = task.largest_lam() * (1 + 1e-12)
+        lams = [top * share**k for k in range(count)]
     if not len(lams):
         raise ValueError("lams is empty: give at least one number")
     fits: list[SparseFit] = []
