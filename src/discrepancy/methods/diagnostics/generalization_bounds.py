@@ -77,6 +77,8 @@ class GaussianLinearCase(Result):
     per_sample: tuple[float, ...]
     bounds: tuple[float, ...]
 
+    references = ("generalization-bounds",)
+
 
 def gaussian_linear_case(n: int, dimension: int, ranks: Sequence[int] = (), sigma: float = 0.5) -> GaussianLinearCase:
     """Y X ~ N(mu, s^2 I_d), a linear network whose product direction is the mean of n training points.

@@ -68,7 +68,7 @@ class LayerRow(Result):
 
 @dataclass(frozen=True, repr=False)
 class LayerProfile(Result):
-    """The rows by depth, what `discrepancy` they are in, and how many rows each comparison had on a side.
+    """The rows by depth, and what `discrepancy` they are in.
 
     A diagnostic and no certified bound: the law of a training point given the weights cannot be sampled from one training.
     """
@@ -78,6 +78,8 @@ class LayerProfile(Result):
     note: str = field(
         default="a diagnostic, no certified bound: one training run does not show the law of a training point given the weights"
     )
+
+    references = ("generalization-bounds",)
 
     @property
     def funnel(self) -> str | None:
