@@ -11,6 +11,8 @@ from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.networks.linear import linear
 from discrepancy.networks.mlp import MLP
 
+_GATES = 3  # linear maps of the points that the code mixes in the output
+
 
 class ResidualModule(nn.Module):
     """The network that `ResidualMLP` builds: points (n, inputs) and codes (n, codes) to (n, outputs), zero at the start."""
@@ -37,17 +39,23 @@ class ResidualModule(nn.Module):
         self.coded = nn.ModuleList(layer(width, 2 * width) for _ in range(blocks))
         self.outer = nn.ModuleList(layer(width, width) for _ in range(blocks))
         self.last = layer(width, outputs)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.skip, self.gate = layer(inputs, _GATES * outputs), layer(width, _GATES * outputs)
+        for final in (self.last, self.gate):
+            nn.init.zeros_(final.weight)
+            nn.init.zeros_(final.bias)
 
     def forward(self, points: Tensor, codes: Tensor) -> Tensor:
-        """h <- h + outer(silu((1 + scale) inner(silu(h)) + shift)), scale and shift linear in the code, in every block."""
+        """h <- h + outer(silu((1 + scale) inner(silu(h)) + shift)) in every block; last(silu(h)) + sum of gate * skip(points).
+
+        Scale, shift and gate are linear in features of the code: what is linear in the points at each code is learned at once.
+        """
         silu = nn.functional.silu
         h, code = self.first(points), silu(self.code(codes))
         for inner, coded, outer in zip(self.inner, self.coded, self.outer, strict=True):
             scale, shift = coded(code).chunk(2, -1)
             h = h + outer(silu(torch.addcmul(shift, 1 + scale, inner(silu(h)))))
-        return self.last(silu(h))
+        gated = (self.gate(code) * self.skip(points)).unflatten(-1, (_GATES, -1)).sum(-2)
+        return self.last(silu(h)) + gated
 
 
 @dataclass(frozen=True)

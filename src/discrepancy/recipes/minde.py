@@ -72,9 +72,9 @@ def _exact(rho: float, generator: torch.Generator) -> float:
 
 
 def _fit(x: Tensor, y: Tensor, setting: Setting, *, variant: Conditional | Joint, start: GaussianScores | None) -> FittedMINDE:
-    steps = 300 if setting.quick else 600
+    steps = 250 if setting.quick else 400
     training = ScoreTraining(
-        loop=Training(steps=steps, learning_rate=5e-3, final_share=0.01, record_every=100),
+        loop=Training(steps=steps, learning_rate=8e-3, final_share=0.01, record_every=100),
         stopping=EarlyStopping(every=steps // 5, patience=5),
         batch_size=256,
         average=0.98,
@@ -95,7 +95,7 @@ def _measured(fitted: FittedMINDE, x: Tensor, y: Tensor, setting: Setting, diffe
 def _critic(x: Tensor, y: Tensor, seconds: float, setting: Setting) -> tuple[float, float]:
     """The NWJ bound with a critic of 64 units and at least `seconds` of training, on a third of the rows; and its time."""
     began = time.process_time()
-    steps = 300 if setting.quick else 1500
+    steps = 250 if setting.quick else 700
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SampleSizeWarning)
         bound = NWJ(
@@ -104,7 +104,7 @@ def _critic(x: Tensor, y: Tensor, seconds: float, setting: Setting) -> tuple[flo
             margins=NormalScores(),
             training=CriticTraining(
                 loop=Training(steps=steps, learning_rate=2e-3, gradient_clip=1.0, record_every=steps),
-                stopping=EarlyStopping(every=100, patience=10),
+                stopping=EarlyStopping(every=50, patience=10),
             ),
         )
         value = float(bound.mutual_information(x, y, generator=torch.Generator().manual_seed(300 + setting.seed)))
