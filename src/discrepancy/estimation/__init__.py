@@ -1,7 +1,9 @@
 """Divergences from samples, with their uncertainty."""
 
+from discrepancy.estimation.association import Association, EachColumn, LinearInformation
 from discrepancy.estimation.classifier_bound import ClassifierBound
 from discrepancy.estimation.estimate import Method, estimate
+from discrepancy.estimation.histogram_information import HistogramInformation
 from discrepancy.estimation.information import (
     ConditionalInformationMethod,
     EntropyMethod,
@@ -11,6 +13,7 @@ from discrepancy.estimation.information import (
     entropy,
     mutual_information,
 )
+from discrepancy.estimation.kernel_density_information import KernelDensityInformation
 from discrepancy.estimation.kozachenko_leonenko import KozachenkoLeonenko
 from discrepancy.estimation.ksg import KSG
 from discrepancy.estimation.margins import Margins, NormalScores, Standardised
@@ -45,6 +48,7 @@ __all__ = [
     "MINDE",
     "NWJ",
     "SMILE",
+    "Association",
     "ClassifierBound",
     "Concatenated",
     "Conditional",
@@ -53,18 +57,22 @@ __all__ = [
     "DenoisingLoss",
     "DiscreteNeighbors",
     "DonskerVaradhan",
+    "EachColumn",
     "EntropyMethod",
     "FittedMINDE",
     "GaussianReference",
     "GaussianScores",
     "GaussianStart",
     "GivenCritic",
+    "HistogramInformation",
     "InfoNCE",
     "InformationMethod",
     "Inside",
     "JensenShannonBound",
     "Joint",
+    "KernelDensityInformation",
     "KozachenkoLeonenko",
+    "LinearInformation",
     "Margins",
     "Method",
     "MixedNeighbors",

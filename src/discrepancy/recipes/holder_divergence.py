@@ -3,8 +3,9 @@
 forms    the divergences of the paper at one pair of laws, against numbers known in closed form
 digits   four views of a handwritten digit, each one half of it with noise; accuracy over all 15 subsets of the views, against one
          network that takes all four views and is given zeros for a missing one
-ellipses 300 images of two ellipses each, of which three channels show the edge, a blurred and a noisy intensity; mean Dice over
-7 subsets transfer variational information distillation on a planted linear relation, whose smallest loss is known
+ellipses 300 images of an ellipse, whose three channels show its edge, a blurred and a noisy intensity; mean Dice over the 7
+         subsets, against zeros likewise
+transfer variational information distillation on a planted linear relation, whose smallest loss is known
 """
 
 from __future__ import annotations
