@@ -109,7 +109,7 @@ def _disc(setting: Setting) -> Row:
         radius, angle = torch.rand(2, n, generator=generator, dtype=torch.float64)
         return radius.sqrt()[:, None] * torch.stack([torch.cos(2 * math.pi * angle), torch.sin(2 * math.pi * angle)], -1)
 
-    card, repeats = 20, 60 if setting.quick else 120  # the card's means of roots are over 20 repeats, root means over all
+    card, repeats = 20, 40 if setting.quick else 120  # the card's means of roots are over 20 repeats, root means over all
     for bandwidth in _BANDWIDTHS:
         plain = MMD(Gaussian(bandwidth), biased=True)
         forms = [plain, *(Invariant(plain, Cyclic(m)) for m in _ROTATIONS)]
@@ -119,7 +119,7 @@ def _disc(setting: Setting) -> Row:
             squares.append([max(float(form(x, y)), 0.0) for form in forms])
         roots = [statistics.fmean(math.sqrt(one[k]) for one in squares[:card]) for k in range(3)]
         means = [statistics.fmean(one[k] for one in squares) for k in range(3)]
-        cloud = draw(1000)
+        cloud = draw(600 if setting.quick else 1000)
         for k, m in enumerate(_ROTATIONS, 1):
             row[f"disc {bandwidth:g} C{m}"] = roots[k] / roots[0]
             row[f"disc {bandwidth:g} C{m} root mean square"] = math.sqrt(means[k] / means[0])
