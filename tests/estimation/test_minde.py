@@ -94,7 +94,7 @@ def test_another_schedule_changes_the_constant_and_not_the_value():
     x, y = pair(8000, 0.8, 4, torch.float64)
     covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
     for schedule in (VariancePreserving(0.5, 12.0), VarianceExploding(0.002, 200.0)):
-        options = MINDE(schedule=schedule)
+        options = MINDE(schedule=schedule, difference=Inside())
         guesses = [
             GaussianNoise.conditional(torch.zeros(2, dtype=torch.float64), covariance, *map(torch.tensor, (v.diffused, v.given)))
             for v in Conditional.views
@@ -107,19 +107,21 @@ def test_another_schedule_changes_the_constant_and_not_the_value():
 def test_the_network_alone_learns_a_pair_and_independence():
     x, y = pair(4000, 0.75)
     for variant in VARIANTS:
-        fitted = MINDE(variant=variant, start=None, network=NET, training=PLAIN).fit(x[:3000], y[:3000], generator=seeded())
+        fitted = MINDE(variant=variant, difference=Inside(), start=None, network=NET, training=PLAIN).fit(
+            x[:3000], y[:3000], generator=seeded()
+        )
         found = fitted.mutual_information(x[3000:], y[3000:], generator=seeded())
         assert found.value == pytest.approx(0.4133, abs=0.1)
         assert fitted.history["held_out"][-1] < fitted.history["held_out"][0]
     g = seeded(5)
     u, v = torch.randn(3000, 1, generator=g), torch.randn(3000, 1, generator=g)
-    fitted = MINDE(start=None, network=NET, training=PLAIN).fit(u[:2000], v[:2000], generator=g)
+    fitted = MINDE(difference=Inside(), start=None, network=NET, training=PLAIN).fit(u[:2000], v[:2000], generator=g)
     assert 0 <= fitted.mutual_information(u[2000:], v[2000:], generator=g).value < 0.05
 
 
 def test_front_door_and_monotone_maps():
     x, y = pair(1000, 0.8, 6, torch.float64)
-    method = MINDE(training=QUICK, network=NET)
+    method = MINDE(training=QUICK, network=NET, difference=Inside(), passes=10)
     plain = mutual_information(x, y, method, generator=seeded(7))
     bent = mutual_information(x**3, torch.asinh(5 * y), method, generator=seeded(7))
     assert plain.value == pytest.approx(-math.log1p(-0.64) / 2, abs=0.1)
@@ -147,7 +149,7 @@ def test_entropy_of_a_law_far_from_gaussian():
     g = seeded(9)
     side = (torch.rand(3000, 1, generator=g) < 0.5).float() * 2 - 1
     x = 5 * side + torch.randn(3000, 1, generator=g)
-    found = entropy(x, MINDE(training=PLAIN, network=NET), generator=g)
+    found = entropy(x, MINDE(training=PLAIN, network=NET, difference=Inside()), generator=g)
     truth = 0.5 * math.log(2 * math.pi * math.e) + math.log(2)
     assert found.value == pytest.approx(truth, abs=0.1)
 

@@ -20,7 +20,7 @@ from discrepancy.dynamics.score_divergence import reference_entropy
 from discrepancy.estimation.canonical import CanonicalGaussian, moments
 from discrepancy.estimation.margins import FittedMargins, Margins, NormalScores, Standardised
 from discrepancy.estimation.noise_network import GaussianNoise, NoiseNetwork, ScoreTraining, View, train_noise_network
-from discrepancy.estimation.score_differences import Conditional, DenoisingLoss, Inside, ScoreDifference, Variant
+from discrepancy.estimation.score_differences import Conditional, DenoisingLoss, ScoreDifference, Variant
 from discrepancy.networks import ResidualMLP
 
 _SMALL = 500  # rows below which scores are hardly learned
@@ -42,7 +42,7 @@ class MINDE:
     KL(P || Q) = 1/2 integral g^2 E_P|grad log p_t - grad log q_t|^2 dt, with levels uniform in log sigma a plain mean.
 
     variant     `Conditional()` or `Joint()`: the paper's "c" and "j"
-    difference  `Inside()`, `Outside(deviation)` (the paper's "sigma") or `DenoisingLoss()`
+    difference  `DenoisingLoss()`, or the paper's `Inside()` and `Outside(deviation)` (its "sigma")
     start       `GaussianScores()`, or None for a network that starts from N(0, I) and independence
     folds       the rows are split, each part measured with a network trained on the others; whose early end it chose
     margins     a map of each coordinate: `NormalScores()` for information where None, `Standardised()` for entropy and KL
@@ -55,7 +55,7 @@ class MINDE:
     """
 
     variant: Variant = field(default_factory=Conditional)
-    difference: ScoreDifference = field(default_factory=Inside)
+    difference: ScoreDifference = field(default_factory=DenoisingLoss)
     network: ResidualMLP = field(default_factory=ResidualMLP)
     training: ScoreTraining = field(default_factory=ScoreTraining)
     schedule: NoiseSchedule = field(default_factory=VariancePreserving)
@@ -63,7 +63,7 @@ class MINDE:
     start: GaussianScores | None = field(default_factory=GaussianScores)
     folds: int = 2
     margins: Margins | None = None
-    passes: int = 10
+    passes: int = 40
 
     references = ("minde",)
 
@@ -299,6 +299,6 @@ def _require(samples: Sequence[Tensor], names: Sequence[str], folds: int) -> Non
             )
 
 
-_EXAMPLES = {"variant": "Conditional()", "difference": "Inside()", "schedule": "VariancePreserving()"}
+_EXAMPLES = {"variant": "Conditional()", "difference": "DenoisingLoss()", "schedule": "VariancePreserving()"}
 
 __all__ = ["MINDE", "FittedMINDE", "GaussianScores"]

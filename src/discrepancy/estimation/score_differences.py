@@ -113,7 +113,7 @@ class DenoisingLoss(ScoreDifference):
 
     What the scores of X given Y err counts as a loss, never as information: learned by heart, they give too little. Errors enter
     to second order, with opposite signs for the two sides of the difference, so that the result has an interval. Of any sign,
-    and noisier than `Inside`: take 50 passes.
+    and noisier than `Inside`: take 40 passes or more.
     """
 
     orthogonal = True
