@@ -81,7 +81,6 @@ _EXPORTS: dict[str, str] = {
     # estimates from samples
     "estimate": "estimation",
     "density_ratio": "estimation.ratios",
-    "DensityRatio": "estimation.ratios",
     "mutual_information": "estimation",
     "conditional_mutual_information": "estimation",
     "entropy": "estimation",
@@ -156,9 +155,8 @@ if TYPE_CHECKING:
     from discrepancy.estimation import conditional_mutual_information as conditional_mutual_information
     from discrepancy.estimation import entropy as entropy
     from discrepancy.estimation import estimate as estimate
-    from discrepancy.estimation.ratios import DensityRatio as DensityRatio
-    from discrepancy.estimation.ratios import density_ratio as density_ratio
     from discrepancy.estimation import mutual_information as mutual_information
+    from discrepancy.estimation.ratios import density_ratio as density_ratio
     from discrepancy.inference import bootstrap as bootstrap
     from discrepancy.inference import frechet_anova as frechet_anova
     from discrepancy.inference import frechet_jump_test as frechet_jump_test

@@ -74,6 +74,8 @@ class Classifier(RatioMethod):
     def fit(self, x: Tensor, y: Tensor, generator: torch.Generator) -> ClassifierModel:
         """The ratio between samples x (n, d) of P and y (m, d) of Q."""
         name = type(self.classifier).__name__
+        if x.device.type != "cpu":
+            raise ValueError(f"scikit-learn's classifiers take tensors on the CPU, got {x.device}: move x and y")
         fitted = self._trained(x, y, generator)
         if not self.calibrate:
             if not hasattr(self.classifier, "predict_proba"):
@@ -124,7 +126,7 @@ class NetworkModel(RatioModel):
     @torch.no_grad()
     def log_ratio(self, points: Tensor) -> Tensor:
         """The network's output at points (k, d)."""
-        inside = self.scaling(points).float().cpu()
+        inside = self.scaling(points).float()
         return self.network(inside)[:, 0].to(points)
 
     def describe(self) -> str:
@@ -164,10 +166,10 @@ class NeuralLogistic(RatioMethod):
         for s in (x, y):
             order = torch.randperm(len(s), generator=generator)
             cut = max(1, min(len(s) - 1, round(self.held_out_share * len(s))))
-            rows = scaling(s).float().cpu()
+            rows = scaling(s).float()
             judged.append(rows[order[:cut]])
             inner.append(rows[order[cut:]])
-        network = self.network.build(x.shape[1], 1, generator=generator)
+        network = self.network.build(x.shape[1], 1, generator=generator).to(x.device)
         half = self.batch_size // 2
 
         def loss(p: Tensor, q: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class TimeScore(RatioMethod):
             )
         scaling = Scaling.of(x, y)
         # Training is in float32, whatever the samples' dtype: its noise is far above rounding. The sums are in float64.
-        x1, x0 = (scaling(s).float().cpu() for s in (x, y))
+        x1, x0 = (scaling(s).float() for s in (x, y))
         moments = PathMoments.of(self.interpolant, x0, x1, generator, self.batch_size)
         network = TimeScoreNetwork(moments, self.network, joint=self.objective.joint, generator=generator)
         times = TimeSampler.of(moments)
@@ -127,7 +127,7 @@ class TimeScore(RatioMethod):
             rows = [s[torch.randint(len(s), (size,), generator=generator)] for s in (x0, x1)]
             left, right = self.interpolant.coupling.pairs(rows[0], rows[1], generator)
             t, density = times.draw(size, generator)
-            z = torch.randn(size, left.shape[1], generator=generator)
+            z = torch.randn(size, left.shape[1], generator=generator).to(left)  # drawn on the CPU: one seed, one path
             signs = torch.randint(2, z.shape, generator=generator).to(z) * 2 - 1 if self.objective.joint else z
             batch = Batch(self.interpolant, left, right, t, density, z, signs)
             return self.objective.loss(network, batch), {}
