@@ -199,7 +199,14 @@ def draw(rows: list[Row], file: Path) -> None:
         sizes = sorted(int(k.split()[1]) for k in rows[0] if k.startswith("regret") and k.endswith(f" {n}"))
         axes[0].plot(sizes, [rows[0][f"regret {K} {n}"] for K in sizes], "o-", color=colour, label=f"n = {n}")
         axes[0].plot(sizes, [rows[0][f"bound {K} {n}"] for K in sizes], "o:", color=colour)
-    axes[0].set(xscale="log", yscale="log", xlabel="hypotheses", ylabel="nats a symbol", title="regret, and bound (dotted)")
+    axes[0].set(
+        xscale="log",
+        yscale="log",
+        xlabel="hypotheses",
+        ylabel="nats a symbol",
+        title="regret, and bound (dotted)",
+        ylim=(None, 0.6),
+    )
     widths = [w for w in _WIDTHS if f"excess {w}" in rows[0]]
     axes[1].plot(
         widths, [statistics.fmean(r[f"excess {w}"] for r in rows) for w in widths], "o-", color="#2563eb", label="ensemble"
@@ -213,10 +220,10 @@ def draw(rows: list[Row], file: Path) -> None:
     for name, colour in zip(_RULES, ("#2563eb", "#6b7280", "#dc2626"), strict=True):
         points = [(-r[f"log weight {name}"], r[f"excess {name}"]) for r in rows]
         axes[2].plot(*zip(*points, strict=True), "o", color=colour, label=name)
-    axes[2].set(xscale="log", yscale="log", xlabel="-log W(0.05)", ylabel="excess loss (nats)", title="50 rows, 16 hidden units")
-    for axis in axes:
+    axes[2].set(yscale="log", xlabel="-log W(0.05)", ylabel="excess loss (nats)", title="50 rows, 16 hidden units")
+    for axis, place in zip(axes, ("upper right", "center left", "lower right"), strict=True):
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc=place, ncols=3 if place == "upper right" else 1)
     fig.savefig(file, dpi=130)
     plt.close(fig)
 
