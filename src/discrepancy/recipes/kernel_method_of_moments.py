@@ -13,7 +13,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,8 +167,7 @@ def _networks(setting: Setting) -> Row:
         for label, model in (("least squares", plain), ("MMR", mmr), ("KMM-neural", neural.model_)):
             with torch.no_grad():
                 row[f"{name} {label}"] = float((model(points) - f(points)).square().mean())
-                if name == "sin" and setting.seed == 0:
-                    grid = torch.linspace(-4, 4, 200, dtype=torch.float64)[:, None]
+    X = torch.linspace(-4, 4, 200, dtype=torch.float64)[:, None]
                     row[f"_curve {label}"] = model(grid)[:, 0]
     return row
 
@@ -246,8 +244,8 @@ def judge(rows: list[Row], quick: bool) -> list[Check]:
     away, finite = values("mean: worst distance"), values("few points: finite")
     checks.append(check("mean: distance from the sample mean, in sd", away, "<= 0.01 in every seed", max(away) <= 0.01))
     checks.append(check("few points: share of finite estimates", finite, "1", min(finite) == 1))
-    refused = values("few points: reweighting infeasible")
-    checks.append(check("few points: data sets of ten that no reweighting fits", refused, "some", sum(refused) > 0))
+    none = values("few points: reweighting infeasible")
+    checks.append(check("few points: data sets of ten that no reweighting fits", none, "some", sum(none) > 0))
     return checks
 
 
@@ -266,8 +264,7 @@ def draw(rows: list[Row], file: Path) -> None:
             left.plot(grid, rows[0][f"_curve {label}"], color=colour, label=label)
     left.set(xlabel="t", ylabel="f(t)")
     left.legend(frameon=False)
-    names = ["OLS", "MMR", "sieve", "KMM 1", "KMM 10"]
-    for i, name in enumerate(names):
+    for i, name in enumerate(names := ["OLS", "MMR", "sieve", "KMM 1", "KMM 10"]):
         errors = [r[f"linear {name}"] for r in rows]
         right.bar(i, statistics.fmean(errors), color="#bfdbfe")
         right.plot([i] * len(errors), errors, ".", color="#111827", ms=4)
@@ -280,9 +277,9 @@ def draw(rows: list[Row], file: Path) -> None:
 
 
 def _task(divergence: Any, seed: int) -> float:
-    """Mean squared error of theta over ten data sets, square root."""
+    """The root of the mean squared error of theta over ten data sets."""
     choice = ADMITS.check(divergence)
-    return float(np.sqrt(np.mean([_slope_error(choice, *_linear_data(20_000 + 100 * seed + k), 1.0, k) for k in range(10)])))
+    return math.sqrt(statistics.fmean(_slope_error(choice, *_linear_data(20_000 + 100 * seed + k), 1.0, k) for k in range(10)))
 
 
 RECIPE = Recipe(
