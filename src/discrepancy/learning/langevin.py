@@ -39,7 +39,7 @@ class Langevin:
     steps.
 
     The gradient may be stochastic if it is unbiased for the whole sum, hence N/B times that of a batch. A constant `step` leaves
-    a bias of order a; it must stay below 2 / the largest curvature of the negative log density. Source: Welling and Teh (2011).
+    a bias of order a; it must stay below 2 / the largest curvature of the negative log density. Source: welling-teh-2011.
     """
 
     step: float | DecayingStep = 0.01
