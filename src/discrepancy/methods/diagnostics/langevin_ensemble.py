@@ -84,7 +84,8 @@ class SGLDEnsemble:
     The sampler works in coordinates z = theta / s in which the prior is standard normal, with gradient -z + (N/B) times that of a
     batch's log-likelihood: the sum over all N rows, whatever the batch. `sampler.samples` states of each chain are kept.
     batch_size None takes all rows at every step. The step must stay below 2 / curvature, of order 1/N. Raises TypeError without a
-    likelihood and NumericalError where a state is not finite. Source: Feder, Urbanke and Fogel (2025); the sampler is that of welling-teh-2011.
+    likelihood and NumericalError where a state is not finite. Source: Feder, Urbanke and Fogel
+    (2025); the sampler is that of welling-teh-2011.
     """
 
     likelihood: Likelihood
