@@ -45,7 +45,7 @@ def test_the_numbers_of_the_card():
         assert float(found.upper) == pytest.approx(high, abs=5e-6)
 
 
-@pytest.mark.parametrize("f", [*CLOSED, *SLOW], ids=repr)
+@pytest.mark.parametrize("f", [*CLOSED, *(pytest.param(f, marks=pytest.mark.slow) for f in SLOW)], ids=repr)
 def test_two_point_laws_meet_the_root_of_the_divergence(f):
     for p, e in ((0.3, 0.6),) if f in SLOW else ((0.3, 0.6), (0.9, 0.2), (0.02, 0.9)):
         radius = _radius(e, f)
@@ -100,6 +100,7 @@ def test_a_general_solver_finds_nothing_better(f):
     assert float(dro_bounds(phi, radius, f, weights=p).upper) == pytest.approx(-found.fun, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_hockey_stick_ball_is_the_manski_interval():
     e = 0.6
     stick = CustomDivergence(lambda t: torch.clamp(t - 1 / e, min=0.0), smooth=False, zero=0.0, infinity=1.0)

@@ -224,14 +224,18 @@ def test_warnings_of_unbounded_outcomes_and_missing_overlap():
         sure.fit(np.c_[4 * x[:, 0] + 3 * a, x[:, 1]], a, y)
 
 
-def test_scikit_learn_clones_it_and_users_bring_their_own():
+def test_scikit_learn_clones_it():
     base = pytest.importorskip("sklearn.base")
-    stick = CustomDivergence(lambda t: (t.sqrt() - 1) ** 2, name="mine")
-    model = base.clone(CausalBounds((stick,), phi=AtMost(0.0)))
-    assert model.get_params()["divergences"] == (stick,)
+    model = base.clone(CausalBounds((SquaredHellinger(),), phi=AtMost(0.0), folds=3))
+    assert model.get_params()["divergences"] == (SquaredHellinger(),)
+    assert model.set_params(clip=0.05).clip == 0.05
     with pytest.raises(ValueError, match="no option"):
         model.set_params(nothing=1)
+
+
+@pytest.mark.slow
+def test_users_bring_their_own_divergence():
+    double = CustomDivergence(lambda t: (t.sqrt() - 1) ** 2, name="mine")
     _, a, y = _confounded(100, 4)
-    ours = CausalBounds((SquaredHellinger(),), phi=AtMost(0.0)).fit(None, a, y).bounds(None, 0)
-    theirs = model.fit(None, a, y).bounds(None, 0)
-    assert float(theirs.upper) == pytest.approx(float(ours.upper), abs=1e-6)  # twice the divergence, twice the radius
+    bands = [CausalBounds((f,), phi=AtMost(0.0)).fit(None, a, y).bounds(None, 0) for f in (SquaredHellinger(), double)]
+    assert float(bands[1].upper) == pytest.approx(float(bands[0].upper), abs=1e-6)  # twice the divergence, twice the radius
