@@ -115,7 +115,7 @@ def test_counts_within_radii_that_are_distances(engine, d, strict):
 
 
 def test_large_problems_take_the_compiled_tree_and_agree():
-    x = cloud(7000, 3)
+    x = cloud(7000, 4)
     got = nearest_neighbors(x, x, 5, exclude_self=True, norm="maximum")
     other = nearest_neighbors(x, x, 5, exclude_self=True, norm="maximum", engine="k-d tree")
     assert got.engine == "box tree"

@@ -21,6 +21,7 @@ Norm = Literal["euclidean", "maximum"]
 
 _TREE_DIMENSION = 10  # above it a tree visits most of its leaves, and a matrix product with selection is faster
 _BOX_WORK = 20_000  # queries x dimensions from which the compiled tree repays its loading
+_FLAT = 3  # dimensions up to which SciPy's tree finds neighbours as fast, and is built faster
 _BOX_RANK = 300  # the compiled tree inserts neighbours one by one
 _SLACK = 16  # candidates beyond k that the fast distances may confuse
 _BLOCK_BYTES = 64 * 2**20
@@ -74,7 +75,8 @@ def nearest_neighbors(
     cpu = queries.device.type == "cpu"
     if engine is None:
         low = queries.shape[1] <= _TREE_DIMENSION or norm == "maximum"
-        engine = "blocked brute force" if not (cpu and low) else "box tree" if _large(queries, k) else "k-d tree"
+        large = _large(queries, k) and queries.shape[1] > _FLAT
+        engine = "blocked brute force" if not (cpu and low) else "box tree" if large else "k-d tree"
     if engine not in ("k-d tree", "box tree", "blocked brute force"):
         raise ValueError(f"engine must be 'k-d tree', 'box tree' or 'blocked brute force', got {engine!r}")
     if engine == "blocked brute force":

@@ -112,7 +112,26 @@ def test_two_modes():
 
     got = estimate(draw(0.5), draw(0.2), KL())
     assert got.value == pytest.approx(want, abs=0.06)
-    assert "smoothing bias" in got.note
+    # Not close to Gaussian: the classical estimator at several k, extrapolated.
+    assert "not close to Gaussian" in got.method
+    assert got.low < want < got.high
+
+
+def test_far_from_gaussian_the_interval_allows_for_the_smoothing_bias():
+    # At these sizes the interval of the reference alone held the truth in half of the draws (Laplace, d = 2).
+    r = np.random.default_rng(3)
+    want, held = 2 * (math.log(1.5) + 1 / 1.5 - 1), 0
+    for _ in range(5):
+        got = estimate(r.laplace(size=(400, 2)), 1.5 * r.laplace(size=(400, 2)), KL())
+        held += got.low < want < got.high
+    assert held >= 4
+    bare = estimate(r.laplace(size=(400, 2)), 1.5 * r.laplace(size=(400, 2)), KL(), method=NearestNeighbors(extrapolation=None))
+    assert bare.low is None
+    assert "not close to Gaussian" in bare.note
+    deep = estimate(r.exponential(size=(400, 5)), 1.5 * r.exponential(size=(400, 5)), KL())
+    assert deep.low is None
+    steep = estimate(r.laplace(size=(400, 2)), 1.5 * r.laplace(size=(400, 2)), Alpha(3.0))
+    assert steep.low is None
 
 
 def test_invariance_under_a_common_affine_map():

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, sample_pair
 from discrepancy.divergences import Divergence, FDivergence
 from discrepancy.estimation.geometry import Neighborhoods, Space
+from discrepancy.estimation.rank_extrapolation import RankExtrapolation
 from discrepancy.estimation.reference import GaussianReference
+from discrepancy.neighbors import nearest_neighbors
 
 _COVERED = 5  # dimensions up to which the interval's coverage has been measured on Gaussian samples of 500
+_EXTRAPOLATED = 3  # dimensions up to which the extrapolated interval has been measured, on Laplace, exponential and mixed laws
 _EFFECTIVE = 20.0  # points of the second sample that must share the work before a normal interval is believed
 # Shares of a ball's noise that its neighbours' influences explain: they counted it already. Measured on Gaussian samples, for KL
 # and for powers; the rest is second-order noise of a fixed k and stays in the variance. Coverage is checked on other draws.
@@ -37,14 +41,18 @@ class NearestNeighbors:
     affine map to unit pooled covariance (None: volumes as they are, the classical estimator).
 
     The interval is value +- z standard errors from the influence of each point: its own term, the terms of those that it is a
-    neighbour of, and its part in the reference. Not differentiable, and deterministic. The value is nearly unbiased, and may
-    hence be slightly negative. Bias O((k/n)^(2/d)) in general, next to none for nearly Gaussian samples.
+    neighbour of, and its part in the reference. In two dimensions and more, where the samples are not close to Gaussian, what
+    bias remains is not small beside the standard error: there value and interval are those of the classical estimator at several
+    k, as `extrapolation` combines them. With None, or without a reference, there is no interval then. Not differentiable, and
+    deterministic. The value is nearly unbiased, and may hence be slightly negative. Bias O((k/n)^(2/d)) in general, next to none
+    for nearly Gaussian samples.
     Time O(n log n) up to dimension 10 and O(n m d) above; memory O(n k).
     Raises ValueError for a k that is not a positive integer.
     """
 
     k: int = 10
     reference: GaussianReference | None = field(default_factory=GaussianReference)
+    extrapolation: RankExtrapolation | None = field(default_factory=lambda: RankExtrapolation(ranks=(3, 5, 10, 20)))
 
     references = ("wang-kulkarni-verdu-2009", "poczos-schneider-2011", "lombardi-pant-2016")
 
@@ -96,15 +104,24 @@ class NearestNeighbors:
         # term. At equality nearly all is noise, hence the floor.
         variance = max(raw + variance, 0.25 * raw) if not unbounded else math.nan
         notes = list(space.notes)
-        if space.weight < 1 and space.dimension > 1:
-            notes.append("a smoothing bias of order (k/n)^(2/d) is not in the interval: the samples are not close to Gaussian")
-        elif space.dimension > _COVERED:
+        far = space.weight < 1 and space.dimension > 1
+        if not far and space.dimension > _COVERED:
             notes.append(f"beyond {_COVERED} dimensions a bias of the size of the standard error is not in the interval")
         method = f"nearest neighbours, k = {self.k}, {space.describe()}"
-        why = self._why_not(n, m, effective, unbounded)
+        why = self._why_not(n, m, effective, unbounded) or (self._why_not_far(terms, space) if far else None)
         if why:
             notes.insert(0, f"no interval: {why}")
             return Estimate(value, None, None, None, None, method, "; ".join(notes))
+        if far and self.extrapolation is not None:
+            method = (
+                f"nearest neighbours, k = {self.k}, {space.own_x.engine}, no reference: the samples are not close to Gaussian"
+            )
+
+            def statistic(samples: Sequence[Tensor], ranks: Sequence[int]) -> Tensor:
+                return _classical(terms, samples[0], samples[1], ranks)
+
+            pooled = [space.x, space.y]
+            return self.extrapolation.estimate(statistic, pooled, self.k, paired=False, level=level, method=method, notes=notes)
         error = math.sqrt(variance)
         half = NormalDist().inv_cdf(0.5 + level / 2) * error
         return Estimate(value, error, value - half, value + half, level, method, "; ".join(notes) or None)
@@ -133,6 +150,39 @@ class NearestNeighbors:
                 "the value is rather a lower bound"
             )
         return None
+
+    def _why_not_far(self, terms: Mapping[float, float], space: Space) -> str | None:
+        bias = "the samples are not close to Gaussian, and the smoothing bias of order (k/n)^(2/d) may exceed the standard error"
+        if self.extrapolation is None or self.reference is None:
+            return bias
+        if space.dimension > _EXTRAPOLATED:
+            return f"{bias} in {space.dimension} dimensions"
+        steepest = max(abs(a - 1) if a >= 0.5 else abs(a) for a in terms)
+        if min(self.extrapolation.ranks) <= 2 * steepest:
+            return f"{bias}; its extrapolation from {min(self.extrapolation.ranks)} neighbours has no variance at this power"
+        return None
+
+
+def _classical(terms: Mapping[float, float], x: Tensor, y: Tensor, ranks: Sequence[int]) -> Tensor:
+    """The estimates (T,) at T numbers of neighbours, volumes as they are."""
+    columns, value = torch.tensor(ranks) - 1, torch.zeros(len(ranks), dtype=torch.float64)
+    for forward in (True, False):
+        side = {a if forward else 1 - a: c for a, c in terms.items() if (a >= 0.5) == forward}
+        if not side:
+            continue
+        points, others = (x, y) if forward else (y, x)
+        own = nearest_neighbors(points, points, max(ranks), exclude_self=True).distances[:, columns]
+        other = nearest_neighbors(points, others, max(ranks)).distances[:, columns]
+        t = points.shape[1] * (other.log() - own.log())
+        n, m = len(points), len(others)
+        for a, c in side.items():
+            b = a - 1.0
+            if b == 0:
+                value += c * (t.mean(0) + _digamma(m + 1) - _digamma(n))
+            else:
+                bias = torch.tensor([_log_ball_moment(b, k, n, m) for k in ranks], dtype=torch.float64)
+                value += c * (torch.exp(b * t - bias).mean(0) - 1) / (a * b)
+    return value
 
 
 class _Power:

@@ -215,7 +215,9 @@ def values_of(divergence: FDivergence | RatioDivergence, u: Tensor, clip: float 
     if clip is not None:
         bound = math.log(clip)
         clipped = log_u.clamp(-bound, bound)
-        finite = isinstance(divergence, FDivergence) and math.isfinite(divergence.at_zero)
+        nothing = torch.tensor(-torch.inf, dtype=torch.float64)
+        limit = divergence.at_zero if isinstance(divergence, FDivergence) else float(divergence.inner(log_t=nothing))
+        finite = math.isfinite(limit)
         log_u = torch.where(torch.isinf(log_u), log_u, clipped) if finite else clipped
     value: Any = divergence.from_log_ratio(log_u, None if weights is None else weights.expand_as(log_u)).value
     return value
