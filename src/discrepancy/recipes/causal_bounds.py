@@ -20,7 +20,7 @@ from torch import Tensor
 
 from discrepancy.divergences import KL, ChiSquared, FDivergence, dro_bounds
 from discrepancy.learning import Training
-from discrepancy.methods.causality import AtMost, CausalBounds, divergence_radius, manski_bounds
+from discrepancy.methods.causality import CausalBounds, UpTo, divergence_radius, manski_bounds
 from discrepancy.methods.causality.bounding import ADMITS
 from discrepancy.methods.causality.causal_bounds import PAPER
 from discrepancy.methods.causality.parameters import Parameters
@@ -139,7 +139,7 @@ def _planted(setting: Setting) -> Row:
     x, arm, y = design.draw(1000 if setting.quick else 2000, random)
     threshold = float(np.median(y))
     classifier = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), LogisticRegression(C=0.1))
-    model = CausalBounds(_chosen(setting), propensity=classifier, phi=AtMost(threshold), **_options(setting)).fit(x, arm, y)
+    model = CausalBounds(_chosen(setting), propensity=classifier, phi=UpTo(threshold), **_options(setting)).fit(x, arm, y)
     points = random.uniform(-2, 2, (200, 5))
     truth, e = torch.from_numpy(design.truth(points, threshold)), torch.from_numpy(design.observed(points))
     band = model.bounds(points, 1)
@@ -180,7 +180,7 @@ def _debiasing(setting: Setting) -> Row:
         model = CausalBounds(
             (divergence,),
             propensity=_Known(design, shift),
-            phi=AtMost(float(np.median(y))),
+            phi=UpTo(float(np.median(y))),
             orthogonal=orthogonal,
             **_options(setting),
         )

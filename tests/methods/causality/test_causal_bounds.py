@@ -13,10 +13,10 @@ from discrepancy import KL, ChiSquared, CustomDivergence, JensenShannon, Reverse
 from discrepancy.divergences import dro_bounds
 from discrepancy.learning import Training
 from discrepancy.methods.causality import (
-    AtMost,
     CausalBounds,
     Clipped,
     DualLoss,
+    UpTo,
     aggregate_bounds,
     divergence_radius,
     dual_loss,
@@ -115,7 +115,7 @@ def _confounded(n, seed):
 
 def test_without_covariates_the_problem_is_exact():
     _, a, y = _confounded(400, 0)
-    phi = AtMost(0.5)
+    phi = UpTo(0.5)
     model = CausalBounds((KL(), ChiSquared()), phi=phi).fit(None, a, y)
     band = model.bounds(None, 1)
     inside = torch.from_numpy((y[a == 1] <= 0.5).astype(float))
@@ -131,7 +131,7 @@ def test_without_covariates_the_problem_is_exact():
 def fitted():
     pytest.importorskip("sklearn")
     x, a, y = _confounded(600, 1)
-    return CausalBounds((KL(), TotalVariation()), phi=AtMost(0.5), training=QUICK, random_state=0).fit(x, a, y), x, a, y
+    return CausalBounds((KL(), TotalVariation()), phi=UpTo(0.5), training=QUICK, random_state=0).fit(x, a, y), x, a, y
 
 
 def test_the_band_holds_the_truth_and_is_reproducible(fitted):
@@ -145,7 +145,7 @@ def test_the_band_holds_the_truth_and_is_reproducible(fitted):
     assert band.radius.shape == (2, 100)
     low, high = band.intersected()
     assert bool((low <= high).all())
-    again = CausalBounds((KL(), TotalVariation()), phi=AtMost(0.5), training=QUICK, random_state=0).fit(x, a, y).bounds(points, 1)
+    again = CausalBounds((KL(), TotalVariation()), phi=UpTo(0.5), training=QUICK, random_state=0).fit(x, a, y).bounds(points, 1)
     assert torch.equal(again.lower, band.lower)
     assert torch.equal(again.upper, band.upper)
 
@@ -163,7 +163,7 @@ def test_units_of_the_outcome_do_not_matter(fitted):
 
 def test_bad_input():
     x, a, y = _confounded(100, 2)
-    model = CausalBounds((KL(),), phi=AtMost(0.0))
+    model = CausalBounds((KL(),), phi=UpTo(0.0))
     with pytest.raises(ValueError, match=r"few discrete values.*got 100"):
         model.fit(x, y, y)
     with pytest.raises(ValueError, match="few discrete values"):
@@ -217,16 +217,14 @@ def test_warnings_of_unbounded_outcomes_and_missing_overlap():
         warnings.simplefilter("error")
         CausalBounds((KL(),), phi_range=(-20.0, 20.0)).fit(None, a, y)
         CausalBounds((KL(),)).fit(None, a, (y > 0).astype(float))  # two values are their own range
-    sure = CausalBounds(
-        (KL(),), phi=AtMost(0.0), clip=0.3, propensity=sklearn.LogisticRegression(), training=QUICK, random_state=0
-    )
+    sure = CausalBounds((KL(),), phi=UpTo(0.0), clip=0.3, propensity=sklearn.LogisticRegression(), training=QUICK, random_state=0)
     with pytest.warns(UserWarning, match=r"propensities lie outside \[0.3, 0.7\]"):
         sure.fit(np.c_[4 * x[:, 0] + 3 * a, x[:, 1]], a, y)
 
 
 def test_scikit_learn_clones_it():
     base = pytest.importorskip("sklearn.base")
-    model = base.clone(CausalBounds((SquaredHellinger(),), phi=AtMost(0.0), folds=3))
+    model = base.clone(CausalBounds((SquaredHellinger(),), phi=UpTo(0.0), folds=3))
     assert model.get_params()["divergences"] == (SquaredHellinger(),)
     assert model.set_params(clip=0.05).clip == 0.05
     with pytest.raises(ValueError, match="no option"):
@@ -237,5 +235,5 @@ def test_scikit_learn_clones_it():
 def test_users_bring_their_own_divergence():
     double = CustomDivergence(lambda t: (t.sqrt() - 1) ** 2, name="mine")
     _, a, y = _confounded(100, 4)
-    bands = [CausalBounds((f,), phi=AtMost(0.0)).fit(None, a, y).bounds(None, 0) for f in (SquaredHellinger(), double)]
+    bands = [CausalBounds((f,), phi=UpTo(0.0)).fit(None, a, y).bounds(None, 0) for f in (SquaredHellinger(), double)]
     assert float(bands[1].upper) == pytest.approx(float(bands[0].upper), abs=1e-6)  # twice the divergence, twice the radius

@@ -19,10 +19,9 @@ from discrepancy.methods.causality.kmm_options import (
     SaddleSolver,
     SmoothedReference,
 )
-from discrepancy.methods.causality.outcomes import AtMost, Clipped
+from discrepancy.methods.causality.outcomes import Clipped, UpTo
 
 __all__ = [
-    "AtMost",
     "CausalBand",
     "CausalBounds",
     "Clipped",
@@ -35,6 +34,7 @@ __all__ = [
     "ProfileSolver",
     "SaddleSolver",
     "SmoothedReference",
+    "UpTo",
     "aggregate_bounds",
     "divergence_radius",
     "dual_loss",

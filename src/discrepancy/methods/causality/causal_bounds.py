@@ -60,7 +60,7 @@ class CausalBounds(Parameters):
     Without covariates (X=None) the problem is solved exactly, arm by arm.
 
     divergences: f-divergences with f(0) < inf. phi: a function of the outcome, elementwise on a tensor (None: the outcome
-    itself), such as `AtMost(c)` or `Clipped(low, high)`; phi_range: the values that it could take, if it does not say so
+    itself), such as `UpTo(c)` or `Clipped(low, high)`; phi_range: the values that it could take, if it does not say so
     itself. propensity, regressor: scikit-learn estimators (None: gradient boosting on histograms). clip: propensities are kept
     in [clip, 1 - clip]. orthogonal: whether the loss is. order: of the aggregation (None: the first at which the ends are the
     right way round).
@@ -128,7 +128,7 @@ class CausalBounds(Parameters):
         if not bounded:
             warnings.warn(
                 "the range of phi is not stated: for an unbounded phi every such bound is infinite, and what is computed only "
-                "speaks of laws on the outcomes seen (it grows with n). Give phi_range, or a bounded phi such as AtMost(c) or "
+                "speaks of laws on the outcomes seen (it grows with n). Give phi_range, or a bounded phi such as UpTo(c) or "
                 "Clipped(a, b)",
                 UserWarning,
                 stacklevel=2,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class AtMost:
+class UpTo:
     """phi(y) = 1 where y <= threshold, else 0: its mean is the distribution function of the outcome. ValueError unless finite."""
 
     threshold: float
@@ -49,4 +49,4 @@ class Clipped:
         return y.clamp(self.low, self.high)
 
 
-__all__ = ["AtMost", "Clipped"]
+__all__ = ["Clipped", "UpTo"]
