@@ -48,7 +48,7 @@ def seeded(seed=0):
 
 
 def quick_time_score(**options):
-    return TimeScore(network=MLP(32, 2), training=Training(200, 1e-2, final_share=0.0), batch_size=128, **options)
+    return TimeScore(network=MLP(32, 2), training=Training(300, 5e-3, final_share=0.0), batch_size=256, **options)
 
 
 def quick_network(**options):

@@ -18,6 +18,7 @@ from discrepancy.divergences.perspective import log_perspective
 from discrepancy.estimation.ratios.calibration import recalibrated
 
 _DOMINANT = 0.25  # a point that carries more than this share of a side's spread makes its standard error worthless
+_FAR = 40.0  # a log-ratio at which logarithmic growth is told from a power
 _EFFECTIVE = 20.0  # points that must share the spread of a side before a normal interval is believed
 
 ADMITS = Admission("a density ratio", (FDivergence,), (), ("KL()", "JensenShannon()", "Alpha(0.5)"))
@@ -87,19 +88,24 @@ class OneStep(Evaluation):
 
 @dataclass(frozen=True)
 class PlugIn(Evaluation):
-    """The ratio put into the definition: int f(r) dQ over points of both samples, E_P[f(r)/(1+r)] + E_Q[f(r)/(1+r)].
+    """E_P[f'(r)] + E_Q[g'(1/r)] too, but with what grows faster than log r averaged over both samples.
 
-    For KL and laws far apart this is E_P[log r]: finite where the corrected value would need exp(KL) points. Its error is of
-    first order in that of the ratio and does not show in its spread: there is no interval, and overfitting in the tails is not
-    punished, only what held-out points see of it.
+    E_Q[h] is E_P[h / (1 + r)] + E_Q[h / (1 + r)] for the true ratio, and E_P[h] the same with h r / (1 + r): for KL this is
+    E_P[log r] and a term within [-2, 2] that vanishes where r is calibrated, finite where the corrected value would need exp(KL)
+    points. Its error is of first order in that of the ratio and does not show in its spread: there is no interval, and no bound.
     """
 
     def __call__(self, f: FDivergence, held: HeldOut, level: float, method: str) -> Estimate:
         """The plug-in value."""
-        value = 0.0
-        for u in (held.at_p, held.at_q):
-            log_p, log_q = torch.nn.functional.logsigmoid(u), torch.nn.functional.logsigmoid(-u)
-            value += float(log_perspective(f, log_p, log_q).mean())
+        far = torch.tensor([-_FAR, _FAR], dtype=torch.float64)
+        both = (held.at_p, held.at_q)
+        # f(r) / (1 + r) over both samples, and for each term of logarithmic growth its own mean in the place of that over both.
+        logs = [(torch.nn.functional.logsigmoid(u), torch.nn.functional.logsigmoid(-u)) for u in both]
+        value = sum(float(log_perspective(f, p, q).mean()) for p, q in logs)
+        for g, sign, own in ((f, 1, held.at_p), (f.reversed(), -1, held.at_q)):
+            if bool((g.derivative(log_t=far).abs() <= 2 * _FAR).all()):
+                value += float(g.derivative(log_t=sign * own).mean())
+                value -= sum(float((torch.sigmoid(sign * u) * g.derivative(log_t=sign * u)).mean()) for u in both)
         note = "no interval: the error of a plug-in is that of the ratio, to first order, and does not show in its spread"
         return Estimate(value, method=method + ", plug-in", note=note)
 
