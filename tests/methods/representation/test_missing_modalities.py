@@ -143,6 +143,21 @@ def test_training_learns_reproducibly_and_moves_the_transfer():
     assert all(torch.equal(a, b) for a, b in zip(*runs))
 
 
+def test_the_planted_loss_is_reached():
+    g = torch.Generator().manual_seed(0)
+    mixing, deviation = torch.randn(8, 2, generator=g) / 2, 0.6
+    left = torch.linalg.inv(torch.eye(2) + mixing.T @ mixing / deviation**2).diagonal()
+    transfer = VariationalTransfer(8, 2, generator=g)
+
+    def draw(n):
+        t = torch.randn(n, 2, generator=g)
+        return t @ mixing.T + deviation * torch.randn(n, 8, generator=g), t
+
+    Training(steps=1800, learning_rate=1e-2).run(transfer.parameters(), lambda _: (transfer(*draw(128)), {}))
+    reached, least = float(transfer(*draw(20_000)).detach()), float((left.log() + 1).mean() / 2)
+    assert least - 0.02 < reached < least + 0.05 * abs(least) + 0.02
+
+
 def test_unet_backbone_tells_modalities_apart_and_shows_its_deepest_features():
     net = UNet((4, 6), embedding=8, groups=2).build(1, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -188,6 +203,17 @@ def test_perfect_prediction_has_a_finite_loss():
     nn.init.constant_(transfer.rho, -200.0)
     zeros = torch.zeros(3, 2)
     assert float(transfer(zeros, zeros).detach()) == pytest.approx(math.log(1e-5) / 2)
+
+
+def test_half_precision_and_strided_features():
+    transfer = VariationalTransfer(3, 2, generator=torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(1)
+    s, t = torch.randn(4, 6, 5, generator=g), torch.randn(4, 2, 5, generator=g)
+    want = float(transfer(s[:, ::2].contiguous(), t).detach())
+    assert float(transfer(s[:, ::2], t).detach()) == pytest.approx(want, rel=1e-6)
+    assert float(transfer(s[:, ::2].to(torch.bfloat16), t.to(torch.bfloat16)).detach()) == pytest.approx(want, rel=0.02)
+    one = float(transfer(s[:1, ::2], t[:1]).detach())
+    assert float(transfer(s[:1, ::2].expand(4, 3, 5), t[:1].expand(4, 2, 5)).detach()) == pytest.approx(one, rel=1e-6)
 
 
 def test_bad_features_are_refused():
@@ -265,7 +291,7 @@ def test_extreme_logits_half_precision_and_empty_masks():
         far = torch.full_like(logits, size).requires_grad_()
         value = segmentation_loss(far, masks)
         value.backward()
-        assert math.isfinite(float(value))
+        assert math.isfinite(float(value.detach()))
         assert torch.isfinite(far.grad).all()
     half = segmentation_loss(logits.to(torch.bfloat16), masks.to(torch.bfloat16))
     assert half.dtype == torch.float32

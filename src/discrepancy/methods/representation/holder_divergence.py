@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -214,7 +214,7 @@ class SubsetTraining:
         return member / member.sum(1, keepdim=True)
 
 
-def _batches(n: int, size: int, generator: torch.Generator) -> Iterable[Tensor] | Any:
+def _batches(n: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         order = torch.randperm(n, generator=generator)
         yield from order[: n - n % size].split(size)

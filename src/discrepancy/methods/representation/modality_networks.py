@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,11 @@ class UNetBackbone(nn.Module):
     def forward(self, x: Tensor, modality: int) -> tuple[Tensor, Tensor]:
         """Logits (B, C, H, W) and the coarsest features (B, F, h, w) of one modality's images (B, channels, H, W)."""
         found: list[Tensor] = []
-        hook = self.net.middle.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found.append(output)
+
+        hook = self.net.middle.register_forward_hook(keep)
         try:
             level = torch.full((len(x),), (modality + 0.5) / self.modalities, dtype=x.dtype, device=x.device)
             logits = self.net(x, level)
