@@ -91,10 +91,10 @@ def segmentation_loss(
 
     prediction: logits (B, C, ...), one map a class, which may overlap; target: the same shape, values in [0, 1]. divergence:
     `HoelderPseudo(1.1).reversed()` where omitted, which is the paper's HPD_1.1(prediction : target) read in this library's
-    order; it is minimised at Q proportional to P^(1/10), reversed in the paper's order to P^10: for masks of zeros and ones
-    that is P itself, for soft ones use `Hoelder()`. law: `Normalised()` where omitted. Maps without a mask count in Dice only.
-    Half precision is computed in float32. Raises TypeError for divergences that are infinite where a mask is empty, ValueError
-    for shapes that differ and targets outside [0, 1]. Time and memory O(size).
+    order; it is smallest at Q proportional to P^10, which for masks of zeros and ones is P itself; for soft ones use
+    `Hoelder()`. law: `Normalised()` where omitted. Maps without a mask count in Dice only. Half precision is computed in
+    float32. Raises TypeError for divergences that are infinite where a mask is empty, ValueError for shapes that differ and
+    targets outside [0, 1]. Time and memory O(size).
     """
     chosen = ADMITS.check(HoelderPseudo(1.1).reversed() if divergence is None else divergence)
     at_least(weight, 0, "weight")
