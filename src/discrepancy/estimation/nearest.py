@@ -14,9 +14,11 @@ from torch import Tensor
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, sample_pair
 from discrepancy.divergences import Divergence, FDivergence
+from discrepancy.divergences.ratio import RatioDivergence
 from discrepancy.estimation.geometry import Neighborhoods, Space
 from discrepancy.estimation.rank_extrapolation import RankExtrapolation
 from discrepancy.estimation.reference import GaussianReference
+from discrepancy.estimation.renyi_reading import power_of, read
 from discrepancy.neighbors import nearest_neighbors
 
 _COVERED = 5  # dimensions up to which the interval's coverage has been measured on Gaussian samples of 500
@@ -30,7 +32,7 @@ _POWER_SHARE = 0.5
 
 @dataclass(frozen=True)
 class NearestNeighbors:
-    """KL and every combination of power divergences from the k-th nearest-neighbour distances.
+    """KL, every combination of power divergences, Renyi's and Tsallis' from the k-th nearest-neighbour distances.
 
     Around each x_i the ball to its k-th neighbour in x has volume V_i, that to the k-th in y volume W_i, and W_i/V_i estimates
     p/q (x_i). For KL
@@ -67,8 +69,10 @@ class NearestNeighbors:
         """The divergence D(P || Q) from samples x (n, d) of P and y (m, d) of Q.
 
         `generator` is accepted for the sake of one call for all estimators; nothing is drawn. Raises TypeError for a divergence
-        that is no combination of powers, ValueError for fewer than k + 1 points, batches, or k identical points.
+        that is no function of such a combination, ValueError for fewer than k + 1 points, batches, or k identical points.
         """
+        if isinstance(divergence, RatioDivergence) and (power := power_of(divergence)) is not None:
+            return read(divergence, self(power, x, y, level=level))
         terms = self._terms(divergence)
         level = fraction(level, "level")
         pair = sample_pair(x, y)
@@ -131,7 +135,8 @@ class NearestNeighbors:
         if terms is None:
             raise TypeError(
                 f"nearest neighbours do not estimate {divergence!r} without bias of a fixed size: admissible are KL, ReverseKL, "
-                "Jeffreys, Alpha, SquaredHellinger, ChiSquared, NeymanChiSquared, their sums and multiples"
+                "Jeffreys, Alpha, SquaredHellinger, ChiSquared, NeymanChiSquared, their sums and multiples, Renyi and Tsallis of "
+                "positive finite order; NearestNeighborRatios() takes every function of p/q"
             )
         for a in terms:
             need = max(abs(a - 1) if a >= 0.5 else abs(a), 0.0)
