@@ -48,6 +48,18 @@ def test_cells_hold_numbers_refusals_and_failures(planted):
     assert Matrix.from_dict(json.loads(json.dumps(table.to_dict()))) == table
 
 
+def test_new_rows_join_a_table(planted):
+    both = swap_table(["rises", "falls"], _COLUMNS, seeds=3)
+    falls, rises = (swap_table([name], _COLUMNS, seeds=3) for name in ("falls", "rises"))
+    joined = falls.joined(rises)
+    assert [row.method for row in joined.rows] == ["falls", "rises"]
+    assert {(c.method, c.divergence, c.values) for c in joined.cells} == {(c.method, c.divergence, c.values) for c in both.cells}
+    spoilt = Matrix(rises.rows, rises.divergences, 3, tuple(Cell("rises", d, (0.0, 0.0, 0.0)) for d in _COLUMNS))
+    assert joined.joined(spoilt).joined(rises) == joined
+    with pytest.raises(ValueError, match="same"):
+        falls.joined(swap_table(["rises"], ["kl"], seeds=3))
+
+
 def test_the_best_depends_on_the_direction_and_ties_are_paired(planted):
     table = swap_table(["rises", "falls"], _COLUMNS, seeds=3)
     rises, falls = table.rows

@@ -51,7 +51,7 @@ def matrix(
     json
         Write the numbers of every seed to this file; "-" is standard output.
     commit
-        Write the table into the package's sources (for developers of this library).
+        Write the table into the package's sources; with --methods only their rows (for developers of this library).
     quiet
         Print nothing but errors.
     """
@@ -92,6 +92,9 @@ def matrix(
 
         from discrepancy.recipes import catalogue
 
+        known = stored() if chosen else None
+        if known is not None:
+            table = known.joined(table)
         write(str(Path(catalogue.__file__).parent / "findings" / "matrix.json"), dumps(table.to_dict(), indent=1) + "\n")
     if json is not None:
         from json import dumps

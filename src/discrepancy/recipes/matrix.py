@@ -108,6 +108,23 @@ class Matrix:
                 level.add(cell.divergence)
         return frozenset(level)
 
+    def joined(self, newer: Matrix) -> Matrix:
+        """This table with the rows of a newer one added, or put in the place of its own; rows by name.
+
+        Raises ValueError unless both have the same divergences and the same number of seeds.
+        """
+        if (newer.divergences, newer.seeds) != (self.divergences, self.seeds):
+            raise ValueError(
+                f"tables of {self.seeds} seeds and divergences {', '.join(self.divergences)} take rows of the same, got "
+                f"{newer.seeds} seeds and {', '.join(newer.divergences)}"
+            )
+        rows = {row.method: row for row in self.rows} | {row.method: row for row in newer.rows}
+        own = {row.method for row in newer.rows}
+        cells = [cell for cell in self.cells if cell.method not in own] + list(newer.cells)
+        names = sorted(rows)
+        ordered = tuple(cell for name in names for cell in cells if cell.method == name)
+        return Matrix(tuple(rows[name] for name in names), self.divergences, self.seeds, ordered)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON."""
         return {
