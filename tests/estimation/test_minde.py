@@ -106,12 +106,12 @@ def test_another_schedule_changes_the_constant_and_not_the_value():
 
 
 def test_the_network_alone_learns_a_pair_and_independence():
-    x, y = pair(2500, 0.75)
+    x, y = pair(4000, 0.75)
     for variant in VARIANTS:
         fitted = MINDE(variant=variant, difference=Inside(), start=None, network=NET, training=PLAIN).fit(
             x[:3000], y[:3000], generator=seeded()
         )
-        found = fitted.mutual_information(x[2000:], y[2000:], generator=seeded())
+        found = fitted.mutual_information(x[3000:], y[3000:], generator=seeded())
         assert found.value == pytest.approx(0.4133, abs=0.1)
         assert fitted.history["held_out"][-1] < fitted.history["held_out"][0]
     g = seeded(5)
