@@ -43,7 +43,8 @@ def test_far_points_do_not_underflow() -> None:
     (slope,) = torch.autograd.grad(value.sum(), y)
     torch.testing.assert_close(slope, -y.detach() / 4)
     mixed = LogKernel(Gaussian(2.0) + 0.5 * Laplacian(10.0)).matrix(x, y)
-    assert float(mixed.detach()) == pytest.approx(-7e3 + torch.tensor(0.5).log().item(), rel=1e-9)  # the Laplacian is what is left
+    # The Laplacian is what is left.
+    assert float(mixed.detach()) == pytest.approx(-7e3 + torch.tensor(0.5).log().item(), rel=1e-9)
 
 
 def test_resolved_and_batched() -> None:

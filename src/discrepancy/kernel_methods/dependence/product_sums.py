@@ -29,8 +29,8 @@ def _again(kept: list[Block] | None, kernel: Kernel, x: Tensor) -> Iterable[Bloc
 class ProductSums(torch.autograd.Function):
     """(J, C, w'Kw, w'Lw), each (B,) in float64: `ProductSums.apply(kernel_x, kernel_y, x, y, w)`.
 
-    x (B, n, d1), y (B, n, d2), w (B, n). Time O(n^2 (d1 + d2)); memory that of the inputs plus a block: small matrices (32 MiB) are
-    kept, larger ones computed twice forward and once backward. Differentiable once.
+    x (B, n, d1), y (B, n, d2), w (B, n). Time O(n^2 (d1 + d2)); memory that of the inputs plus a block: small matrices (32 MiB)
+    are kept, larger ones computed twice forward and once backward. Differentiable once.
     """
 
     @staticmethod
