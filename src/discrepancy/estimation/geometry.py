@@ -54,7 +54,10 @@ class Neighborhoods:
 
 @dataclass(frozen=True)
 class Space:
-    """x and y after the affine map to unit pooled covariance, with the weight of the reference and what there is to remark."""
+    """x and y after the affine map to unit pooled covariance, with the weight of the reference and what there is to remark.
+
+    `negentropy` is the larger of the two samples' KL from their fitted Gaussians, infinite where none is fitted.
+    """
 
     x: Tensor
     y: Tensor
@@ -65,6 +68,7 @@ class Space:
     fits: tuple[FittedGaussian, FittedGaussian] | None
     nodes: Tensor | None
     notes: tuple[str, ...]
+    negentropy: float = math.inf
 
     @staticmethod
     def of(x: Tensor, y: Tensor, k: int, reference: GaussianReference | None) -> Space:
@@ -81,13 +85,13 @@ class Space:
             if ties:
                 notes.append(f"{ties} of {len(own.distances)} points of {name} are duplicates, which a density has none of")
         d = x.shape[1]
-        fits, nodes, weight = None, None, 0.0
+        fits, nodes, weight, negentropy = None, None, 0.0, math.inf
         if reference is not None and min(len(x), len(y)) > d + 1:
             fits = (FittedGaussian.fit(x), FittedGaussian.fit(y))
             nodes = ball_nodes(d, x)
             negentropy = max(_negentropy(s, own, fit, nodes, k) for s, own, fit in zip((x, y), (own_x, own_y), fits, strict=True))
             weight = reference.weight(negentropy)
-        return Space(x, y, k, own_x, own_y, weight, fits, nodes, tuple(notes))
+        return Space(x, y, k, own_x, own_y, weight, fits, nodes, tuple(notes), negentropy)
 
     @property
     def dimension(self) -> int:

@@ -23,6 +23,7 @@ from discrepancy.neighbors import nearest_neighbors
 
 _COVERED = 5  # dimensions up to which the interval's coverage has been measured on Gaussian samples of 500
 _EXTRAPOLATED = 3  # dimensions up to which the extrapolated interval has been measured, on Laplace, exponential and mixed laws
+_NEGENTROPY = 0.05  # nats from Gaussian from which on the reference is not trusted with an interval, noise allowed for
 _EFFECTIVE = 20.0  # points of the second sample that must share the work before a normal interval is believed
 # Shares of a ball's noise that its neighbours' influences explain: they counted it already. Measured on Gaussian samples, for KL
 # and for powers; the rest is second-order noise of a fixed k and stays in the variance. Coverage is checked on other draws.
@@ -108,7 +109,9 @@ class NearestNeighbors:
         # term. At equality nearly all is noise, hence the floor.
         variance = max(raw + variance, 0.25 * raw) if not unbounded else math.nan
         notes = list(space.notes)
-        far = space.weight < 1 and space.dimension > 1
+        # A law may be some way from Gaussian and still trusted, by the noise of its negentropy or by design.
+        doubtful = _NEGENTROPY + 2 * math.sqrt(_trigamma(self.k) / min(n, m))
+        far = space.dimension > 1 and (space.weight < 1 or space.negentropy > doubtful)
         if not far and space.dimension > _COVERED:
             notes.append(f"beyond {_COVERED} dimensions a bias of the size of the standard error is not in the interval")
         method = f"nearest neighbours, k = {self.k}, {space.describe()}"

@@ -162,6 +162,8 @@ def draw(rows: list[Row], file: Path) -> None:
     )
     left.axhline(0.25, color="#6b7280", ls=":", label="truth")
     left.set(xscale="log", xlabel="points in each sample", ylabel="Renyi divergence of order 0.5 (nats)")
+    left.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    left.minorticks_off()
     left.legend(frameon=False)
     names = [f"{m} {w}" for w in ("KL", "Hellinger", "Renyi") for m in ("single", "ensemble")]
     for i, name in enumerate(names):
