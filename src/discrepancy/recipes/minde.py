@@ -72,7 +72,7 @@ def _exact(rho: float, generator: torch.Generator) -> float:
 
 
 def _fit(x: Tensor, y: Tensor, setting: Setting, *, variant: Conditional | Joint, start: GaussianScores | None) -> FittedMINDE:
-    steps = 250 if setting.quick else 400
+    steps = 250 if setting.quick else 1000
     training = ScoreTraining(
         loop=Training(steps=steps, learning_rate=8e-3, final_share=0.01, record_every=100),
         stopping=EarlyStopping(every=steps // 5, patience=5),
