@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -57,9 +57,8 @@ class ModelStream:
     def __init__(self, model: Sampler | Any, real: Tensor, batch_size: int) -> None:
         """Watch `model`."""
         self.real, self.warned = real, False
-        self.sampler: Sampler
         if callable(model):
-            self.sampler = model
+            self.sampler = cast(Sampler, model)
         else:
             rows = as_tensor(model, "model", like=real)
             self._check(rows)
