@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from discrepancy import (
@@ -190,6 +190,9 @@ def test_projective(D, seed, scales):
 
 
 @given(seed=seeds, scale=st.floats(1e-3, 1e3), a=st.floats(-2, 2), b=st.floats(-2, 2))
+@example(seed=0, scale=1.0, a=1e-300, b=0.0)
+@example(seed=0, scale=1.0, a=0.0, b=-1e-200)
+@example(seed=0, scale=1.0, a=1e-99, b=-1e-99)
 @quick
 def test_alpha_beta_is_homogeneous_and_reversible(seed, scale, a, b):
     p, q = laws(seed, 2, 5)

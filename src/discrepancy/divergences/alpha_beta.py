@@ -15,6 +15,8 @@ from discrepancy.divergences.measures import MeasureDivergence, power_at_zero, s
 from discrepancy.divergences.power import Alpha
 from discrepancy.divergences.streamed import transformed
 
+_TINY = 1e-100
+
 
 @dataclass(frozen=True)
 class AlphaBeta(MeasureDivergence):
@@ -27,7 +29,7 @@ class AlphaBeta(MeasureDivergence):
     On the line a + b = 1 it is Alpha(a), at (1, 1) half the squared Euclidean distance, at (1, 0) KL (of any masses), at
     (1, -1) Itakura-Saito; b > 0 with a = 1 is the density power (beta) divergence. It is +inf where one law alone misses a
     category, unless a, b > 0 (p = 0 needs a > 0, q = 0 needs b > 0, both a + b > 0).
-    Raises ValueError for an exponent that is not finite.
+    Exponents below 1e-100 in size are taken as zero. Raises ValueError for one that is not finite.
     """
 
     alpha: float = 0.5
@@ -40,7 +42,8 @@ class AlphaBeta(MeasureDivergence):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value!r}")
-            object.__setattr__(self, name, float(value))
+            # Squares of smaller ones underflow, and the limit is exact far beyond rounding.
+            object.__setattr__(self, name, float(value) if abs(value) >= _TINY else 0.0)
 
     def _prices(self) -> tuple[float, float]:
         """What q^s costs where p = 0, and p^s where q = 0: the limits of the power divergence, over s^2."""
