@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # One thread a process: pytest runs two processes, and Numba, BLAS and torch must not fight over two cores.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test data lint types contract check calibrate reproduce readme bench bench-transport bench-structured bench-divergences bench-information clean
+.PHONY: demo test data lint types contract check calibrate reproduce readme bench bench-transport bench-structured bench-divergences bench-information bench-estimation clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -95,6 +95,10 @@ $(VENV)-information/installed: pyproject.toml constraints.txt
 # BENCH="--quick" and the like: options of benchmarks/bench_information.py
 bench-information: $(VENV)-information/installed
 	$(ONE_THREAD) $(VENV)-information/bin/python benchmarks/bench_information.py $(BENCH)
+
+# In the environment that has infomeasure.
+bench-estimation: $(VENV)-information/installed
+	$(ONE_THREAD) $(VENV)-information/bin/python benchmarks/bench_estimation.py $(BENCH)
 
 clean:
 	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from discrepancy._results import Estimate
 from discrepancy._validate import fraction, paired_rows, sample
+from discrepancy.estimation.rank_extrapolation import ExtrapolatedEstimate
 
 _COPIES = 5  # a row that stands more often is an atom of the law, not an accident
+_TRUSTED = 0.1  # nats, or share of a value above one, up to which an extrapolated drift leaves less than the standard error
 _SAMPLES_PER_STATE = 10.0  # a value of I nats tells exp(I) states apart; each must have been seen some times
 
 
@@ -167,8 +169,11 @@ def _remarked(found: Estimate, remark: str | None) -> Estimate:
 
 
 def _supported(found: Estimate, n: int, what: str) -> Estimate:
-    """The estimate, with a warning and a note where n samples cannot support its value."""
+    """The estimate, without its interval where that cannot be believed; a warning where n samples cannot support the value."""
     value = float(found)
+    if isinstance(found, ExtrapolatedEstimate) and found.low is not None and abs(found.drift) > _TRUSTED * max(1.0, abs(value)):
+        why = "no interval: the drift with the rank is so large that what the extrapolation leaves of it may exceed the error"
+        found = _bare(found, why)
     if not math.isfinite(value) or n >= _SAMPLES_PER_STATE * math.exp(min(value, 700.0)):
         return found
     note = (
@@ -176,8 +181,12 @@ def _supported(found: Estimate, n: int, what: str) -> Estimate:
         f"{_SAMPLES_PER_STATE:.0f} times as many samples would be needed; take the value as a rough lower bound"
     )
     warnings.warn(note, SampleSizeWarning, stacklevel=3)
-    bare = replace(found, standard_error=None, low=None, high=None, level=None)
-    return replace(bare, note="; ".join(filter(None, (found.note, f"no interval: {note}"))))
+    return _bare(found, f"no interval: {note}")
+
+
+def _bare(found: Estimate, why: str) -> Estimate:
+    note = "; ".join(filter(None, (why, found.note)))
+    return replace(found, standard_error=None, low=None, high=None, level=None, note=note)
 
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,13 @@ _GROUP_SIZE = 500  # rows from which on a group behaves like the whole sample
 _MOST_GROUPS = 50
 _SIGNIFICANT = 2.5  # standard errors of the drift with the rank from which on the value is corrected
 _SEED = 0  # partitions are always the same, so that one sample has one answer
+
+
+@dataclass(frozen=True, repr=False)
+class ExtrapolatedEstimate(Estimate):
+    """An estimate with its `drift`: the plain value less the extrapolated one where the two differ significantly, else zero."""
+
+    drift: float = field(default=0.0, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ class RankExtrapolation:
         error_drift = math.sqrt(max(0.0, float(found[0, 0] + found[1, 1] - 2 * found[0, 1])))
         drift = plain - free
         value = plain
-        if abs(drift) > _SIGNIFICANT * error_drift:
+        significant = abs(drift) > _SIGNIFICANT * error_drift
+        if significant:
             value, error = free, error_free
             notes.append(
                 f"the value drifts with the rank: at rank {k} it is {plain:.4g}, a smoothing bias of some {drift:+.2g}, which "
@@ -103,7 +111,8 @@ class RankExtrapolation:
             method += ", extrapolated to rank 0"
         half = _student(level, freedom) * error_free
         low, high = min(value, free - half), max(value, free + half)
-        return Estimate(value, error, low, high, level, method, "; ".join(notes) or None)
+        note = "; ".join(notes) or None
+        return ExtrapolatedEstimate(value, error, low, high, level, method, note, drift=drift if significant else 0.0)
 
 
 def group_covariance(
@@ -146,4 +155,4 @@ def _student(level: float, freedom: int) -> float:
     return float(stdtrit(freedom, 0.5 + level / 2))
 
 
-__all__ = ["RankExtrapolation", "RankStatistic", "group_covariance"]
+__all__ = ["ExtrapolatedEstimate", "RankExtrapolation", "RankStatistic", "group_covariance"]
