@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from discrepancy._results import NumericalError
-from discrepancy._validate import generator_or_default, sample, whole_number
+from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.estimation.exponential_family.closed import ClosedFamily
-from discrepancy.estimation.exponential_family.family import DOUBLE, require_rank
+from discrepancy.estimation.exponential_family.described import checked_start, checked_statistic, names_of
+from discrepancy.estimation.exponential_family.family import require_rank
 
 _STEPS = 200
 _TOLERANCE = 1e-11
@@ -35,21 +36,15 @@ class CustomFamily(ClosedFamily):
 
     def __post_init__(self) -> None:
         """Raise TypeError for what cannot be called, ValueError for a start outside the domain or labels that do not fit."""
-        for name in ("function", "partition"):
-            if not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be callable, got {type(getattr(self, name)).__name__}")
-        object.__setattr__(self, "start", tuple(float(v) for v in self.start))
-        if not self.start:
-            raise ValueError("start must hold one number for each statistic, got none")
-        if self.labels is not None and len(self.labels) != len(self.start):
-            raise ValueError(f"labels must be {len(self.start)}, one for each statistic, got {len(self.labels)}")
+        start = checked_start(self.start, self.labels, function=self.function, partition=self.partition)
+        object.__setattr__(self, "start", start)
         if not math.isfinite(float(self.log_partition(torch.tensor(self.start, dtype=torch.float64)))):
             raise ValueError(f"start must lie inside the domain of partition, got {self.start}, where it is not finite")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels, or xi0, xi1, ..."""
-        return self.labels if self.labels is not None else tuple(f"xi{k}" for k in range(len(self.start)))
+        return names_of(self.start, self.labels)
 
     def statistic(self, x: Any) -> Tensor:
         """function(x), checked."""
@@ -104,14 +99,4 @@ class CustomFamily(ClosedFamily):
         return self.sampler(self._theta(theta), whole_number(n, 1, "n"), generator_or_default(generator))
 
 
-def checked_statistic(function: Callable[[Tensor], Tensor], x: Any, p: int) -> Tensor:
-    """function(x) as (n, p) float64 for a sample x; ValueError where it is not."""
-    points = sample(x, like=DOUBLE).double()
-    found = function(points)
-    if not isinstance(found, Tensor) or found.shape != (len(points), p):
-        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"the statistic of {len(points)} points must be of shape ({len(points)}, {p}), got {got}")
-    return found.double()
-
-
-__all__ = ["CustomFamily", "checked_statistic"]
+__all__ = ["CustomFamily"]

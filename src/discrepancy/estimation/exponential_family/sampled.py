@@ -12,7 +12,7 @@ from torch import Tensor
 from discrepancy._results import NumericalError
 from discrepancy._validate import generator_or_default, whole_number
 from discrepancy.estimation.exponential_family.cumulants import Cumulants, DrawCumulants
-from discrepancy.estimation.exponential_family.custom import checked_statistic
+from discrepancy.estimation.exponential_family.described import checked_start, checked_statistic, names_of
 from discrepancy.estimation.exponential_family.family import ExponentialFamily, require_rank
 
 _ROUNDS = 60
@@ -38,20 +38,14 @@ class SampledFamily(ExponentialFamily):
 
     def __post_init__(self) -> None:
         """Raise TypeError for what cannot be called, ValueError for labels or a number of draws that do not fit."""
-        for name in ("function", "sampler"):
-            if not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be callable, got {type(getattr(self, name)).__name__}")
-        object.__setattr__(self, "start", tuple(float(v) for v in self.start))
-        if not self.start:
-            raise ValueError("start must hold one number for each statistic, got none")
-        if self.labels is not None and len(self.labels) != len(self.start):
-            raise ValueError(f"labels must be {len(self.start)}, one for each statistic, got {len(self.labels)}")
+        start = checked_start(self.start, self.labels, function=self.function, sampler=self.sampler)
+        object.__setattr__(self, "start", start)
         whole_number(self.draws, 2 * len(self.start) + 4, "draws")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels, or xi0, xi1, ..."""
-        return self.labels if self.labels is not None else tuple(f"xi{k}" for k in range(len(self.start)))
+        return names_of(self.start, self.labels)
 
     def statistic(self, x: Any) -> Tensor:
         """function(x), checked."""
