@@ -49,7 +49,7 @@ class Logistic(RatioMethod):
     each; since the samples weigh alike, whatever their sizes, u is log p/q itself and no prior has to be taken out. features:
     kernels at 100 points, and coordinates with their products, which are exact for Gaussians. ridge: a number, or None for that
     of six from 0.1 to 1e-6 with the least approximate leave-one-out loss. Consistent where log p/q is in the span; Newton's
-    method. Time O((n + m) F^2) a step, memory O((n + m) F).
+    method. Time O((n + m) F min(F, n + m)) a step, memory O((n + m) F).
     Source: Qin (1998); Sugiyama, Suzuki and Kanamori (2012); leave-one-out: Rad and Maleki (2020).
     Raises ValueError for a ridge that is not positive, TypeError for features that are none.
     """
@@ -79,7 +79,12 @@ class Logistic(RatioMethod):
         variance = weight @ (rows - centre).square()
         # A constant feature stays at zero, whatever its unit.
         spread = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
-        design = torch.cat([torch.ones_like(rows[:, :1]), (rows - centre) / spread], 1)
+        standard, basis = (rows - centre) / spread, None
+        if standard.shape[1] > len(standard):
+            # The penalised optimum lies in the span of the rows: coordinates there, and the same lengths.
+            basis, triangle = torch.linalg.qr(standard.mT)
+            standard = triangle.mT
+        design = torch.cat([torch.ones_like(rows[:, :1]), standard], 1)
         sign = torch.cat([z.new_ones(len(x)), -z.new_ones(len(y))])
         best: tuple[float, float, Tensor] | None = None
         beta = z.new_zeros(design.shape[1])
@@ -92,7 +97,10 @@ class Logistic(RatioMethod):
             elif score > best[0] + 0.01:
                 break  # the loss of smaller ridges rises: the path is warm-started, and steps at separable data are many
         assert best is not None
-        return LogisticModel(scaling, features, centre, spread, best[2], best[1])
+        _, ridge, beta = best
+        if basis is not None:
+            beta = torch.cat([beta[:1], basis @ beta[1:]])
+        return LogisticModel(scaling, features, centre, spread, beta, ridge)
 
 
 def _penalty(design: Tensor, ridge: float) -> Tensor:
