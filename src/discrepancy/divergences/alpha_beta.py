@@ -43,7 +43,8 @@ class AlphaBeta(MeasureDivergence):
             if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value!r}")
             # Squares of smaller ones underflow, and the limit is exact far beyond rounding.
-            object.__setattr__(self, name, float(value) if abs(value) >= _TINY else 0.0)
+            number = float(value)
+            object.__setattr__(self, name, number if abs(number) >= _TINY else 0.0)
 
     def _prices(self) -> tuple[float, float]:
         """What q^s costs where p = 0, and p^s where q = 0: the limits of the power divergence, over s^2."""
