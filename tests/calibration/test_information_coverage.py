@@ -12,7 +12,7 @@ from discrepancy import conditional_mutual_information, entropy, mutual_informat
 
 pytestmark = pytest.mark.calibration
 
-DRAWS = {200: 1000, 1000: 600, 5000: 300}
+DRAWS = {200: 1000, 1000: 500, 5000: 250}
 FIRST_SEED = 50_000
 
 
