@@ -74,9 +74,7 @@ def nearest_neighbors(
         raise ValueError(f"k must lie between 1 and {available}, the number of other points, got {k}")
     cpu = queries.device.type == "cpu"
     if engine is None:
-        low = queries.shape[1] <= _TREE_DIMENSION or norm == "maximum"
-        large = _large(queries, k) and queries.shape[1] > _FLAT
-        engine = "blocked brute force" if not (cpu and low) else "box tree" if large else "k-d tree"
+        engine = chosen_engine(queries, k, norm)
     if engine not in ("k-d tree", "box tree", "blocked brute force"):
         raise ValueError(f"engine must be 'k-d tree', 'box tree' or 'blocked brute force', got {engine!r}")
     if engine == "blocked brute force":
@@ -85,6 +83,14 @@ def nearest_neighbors(
     if not cpu:
         raise ValueError(f"the {engine} runs on CPU tensors, got {queries.device}: use 'blocked brute force'")
     return (_tree if engine == "k-d tree" else _boxes)(queries, points, k, norm, own)
+
+
+def chosen_engine(queries: Float[Tensor, "n d"], k: int, norm: Norm) -> Engine:
+    """What `nearest_neighbors` searches with where it is not told, by dimension, size and device."""
+    low = queries.shape[1] <= _TREE_DIMENSION or norm == "maximum"
+    if queries.device.type != "cpu" or not low:
+        return "blocked brute force"
+    return "box tree" if _large(queries, k) and queries.shape[1] > _FLAT else "k-d tree"
 
 
 @torch.no_grad()
@@ -312,4 +318,4 @@ def _count_brute(queries: Tensor, points: Tensor, radii: Tensor, norm: Norm, str
     return torch.cat(parts)
 
 
-__all__ = ["Engine", "NeighborCounts", "Neighbors", "Norm", "counts_within", "nearest_neighbors"]
+__all__ = ["Engine", "NeighborCounts", "Neighbors", "Norm", "chosen_engine", "counts_within", "nearest_neighbors"]

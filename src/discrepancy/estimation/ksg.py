@@ -13,7 +13,7 @@ from discrepancy._results import Estimate
 from discrepancy._validate import whole_number
 from discrepancy.estimation.margins import Margins, NormalScores
 from discrepancy.estimation.rank_extrapolation import RankExtrapolation, RankStatistic
-from discrepancy.neighbors import Neighbors, counts_within, nearest_neighbors
+from discrepancy.neighbors import Neighbors, chosen_engine, counts_within, nearest_neighbors
 
 COVERED = 4  # dimensions in all up to which the interval's coverage has been measured
 
@@ -73,8 +73,7 @@ class KSG:
         samples, notes = varying([s.double() for s in samples])
         if min(samples[0].shape[1], samples[1].shape[1]) == 0:
             return Estimate(0.0, 0.0, 0.0, 0.0, level, name, "; ".join(notes))
-        found = _neighbors(self._placed(samples), self.k)
-        stuck = int((found.distances[:, -1] == 0).sum())
+        stuck = _coinciding(samples, self.k)
         if stuck:
             raise ValueError(
                 f"{stuck} of {n} rows coincide with {self.k} others: KSG needs continuous data; use MixedNeighbors() for "
@@ -84,8 +83,9 @@ class KSG:
         if ties:
             notes.append(f"{ties} repeated values, which a density has none of: MixedNeighbors() allows for them")
         margins = "as given" if self.margins is None else repr(self.margins)
-        method = f"{name}, k = {self.k}, coordinates {margins}, {found.engine}"
-        width = sum(s.shape[1] for s in samples)
+        joint = torch.cat(samples, 1)
+        method = f"{name}, k = {self.k}, coordinates {margins}, {chosen_engine(joint, self.k, 'maximum')}"
+        width = joint.shape[1]
         if self.extrapolation is not None and width <= COVERED:
             return self.extrapolation.estimate(statistic, samples, self.k, paired=True, level=level, method=method, notes=notes)
         why = "the extrapolation is switched off" if self.extrapolation is None else beyond_reach(width)
@@ -138,6 +138,15 @@ def beyond_reach(width: int) -> str:
         f"in {width} dimensions the smoothing bias is not known to be small; dependence on scales finer than the neighbourhoods "
         "is missed, and the value is then too low"
     )
+
+
+def _coinciding(samples: Sequence[Tensor], k: int) -> int:
+    """How many rows equal k others at least."""
+    joint = torch.cat(list(samples), 1)
+    if any(len(torch.unique(column)) == len(joint) for column in joint.unbind(1)):
+        return 0
+    counts = torch.unique(joint, dim=0, return_counts=True)[1]
+    return int(counts[counts > k].sum())
 
 
 def _neighbors(placed: Sequence[Tensor], k: int) -> Neighbors:
