@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from discrepancy._validate import fraction, whole_number
 from discrepancy.dynamics import LogUniformLevels, NoiseSchedule, perturb
-from discrepancy.learning import EarlyStopping, ExponentialAverage, Training
+from discrepancy.learning import AveragedTraining, EarlyStopping, Training
 from discrepancy.networks import ResidualMLP
 
 _STOPPING_DRAWS = 4096  # noisy rows behind each held-out score
@@ -64,21 +63,12 @@ class GaussianNoise:
 
 
 @dataclass(frozen=True)
-class ScoreTraining:
-    """Denoising score matching: batches, steps, moving average, and an early end by rows held out.
-
-    `average` is the decay of the moving average of the weights, which is what is judged and kept.
-    """
+class ScoreTraining(AveragedTraining):
+    """The options of denoising score matching."""
 
     loop: Training = field(default_factory=lambda: Training(steps=1500, learning_rate=4e-3, final_share=0.02, record_every=100))
     stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(every=100, patience=5))
     batch_size: int = 512
-    average: float = 0.99
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        whole_number(self.batch_size, 2, "batch_size")
-        fraction(self.average, "average")
 
 
 class NoiseNetwork(nn.Module):
@@ -205,11 +195,7 @@ def train_noise_network(
     def score() -> float:
         return -float(loss_of([sample for sample, _ in fixed], [noise for _, noise in fixed]))
 
-    with torch.enable_grad():
-        average = ExponentialAverage(network, training.average)
-        watch = training.stopping.watch(network, score, average=average)
-        history = training.loop.run(network.parameters(), step, after=watch)
-    watch.keep()
+    watch, history = training.run(network, step, score)
     network.requires_grad_(False)
     history["held_out"] = [-value for _, value in watch.history]
     return history

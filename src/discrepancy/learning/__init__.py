@@ -1,6 +1,7 @@
 """The one training loop, the average of the weights along it, features of a network, penalties on its slope, and gradients of
 expectations over a policy's own samples."""
 
+from discrepancy.learning.averaged_training import AveragedTraining
 from discrepancy.learning.averaging import ExponentialAverage
 from discrepancy.learning.early_stopping import EarlyStopping, HeldOutWatch
 from discrepancy.learning.features import features_of, outputs_and_features
@@ -15,6 +16,7 @@ from discrepancy.learning.policy_gradient import (
 from discrepancy.learning.training import Training
 
 __all__ = [
+    "AveragedTraining",
     "EarlyStopping",
     "ExponentialAverage",
     "GradientPenalty",

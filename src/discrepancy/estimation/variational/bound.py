@@ -139,7 +139,7 @@ class VariationalBound(ABC):
         total, influence, states = 0.0, torch.zeros(n, dtype=torch.float64, device=x.device), []
         for k, test in enumerate(folds):
             rows, stop = _split(folds, k)
-            fitted = pair_critic(self.critic, self.start, (left[rows], right[rows]), source)  # type: ignore[arg-type]
+            fitted = pair_critic(self._family, self.start, (left[rows], right[rows]), source)
             held, shifts, state = self._fold(
                 KL(), fitted, (left[rows], right[rows]), (left[stop], right[stop]), (left[test], right[test]), source
             )
@@ -178,18 +178,15 @@ class VariationalBound(ABC):
             return Estimate(0.0, 0.0, 0.0, 0.0, level, name, "all points of both samples are equal")
         chosen = Standardised() if self.margins is None else self.margins
         margins: FittedMargins = chosen.fit(pooled[:, varying])
-        samples = [margins(z[:, varying]).float() for z in (one, two)]
-        folds = [torch.randperm(len(z), generator=source).to(z.device).tensor_split(self.folds) for z in samples]
+        x, y = (margins(z[:, varying]).float() for z in (one, two))
+        folds = [torch.randperm(len(z), generator=source).to(z.device).tensor_split(self.folds) for z in (x, y)]
         total, variance, states = 0.0, 0.0, []
         for k in range(self.folds):
-            rows, stop, test = ([], [], [])
-            for z, parts in zip(samples, folds, strict=True):
-                train_rows, stop_rows = _split(parts, k)
-                rows.append(z[train_rows])
-                stop.append(z[stop_rows])
-                test.append(z[parts[k]])
-            fitted = point_critic(self.critic, self.start, tuple(rows), source)  # type: ignore[arg-type]
-            held, _, state = self._fold(admitted, fitted, tuple(rows), tuple(stop), tuple(test), source)  # type: ignore[arg-type]
+            of_x, of_y = (_split(parts, k) for parts in folds)
+            rows, stop = ((x[i], y[j]) for i, j in zip(of_x, of_y, strict=True))
+            test = x[folds[0][k]], y[folds[1][k]]
+            fitted = point_critic(self._family, self.start, rows, source)
+            held, _, state = self._fold(admitted, fitted, rows, stop, test, source)
             total += held.value / self.folds
             for part in (held.by_p, held.by_q):
                 variance += float(part.square().mean()) / len(part) / self.folds**2
@@ -233,6 +230,11 @@ class VariationalBound(ABC):
 
     def _note(self) -> str:
         return "a bound from below: the critic's shortfall, of second order in its error, is not in the interval"
+
+    @property
+    def _family(self) -> Critic:
+        assert isinstance(self.critic, Critic)  # a module has become one
+        return self.critic
 
     def _takes_any(self) -> bool:
         return False

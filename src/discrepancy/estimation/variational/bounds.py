@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from discrepancy._validate import fraction, positive
 from discrepancy.divergences import Divergence, FDivergence, optimal_critic, variational_bound
@@ -153,7 +153,7 @@ class InfoNCE(VariationalBound):
     Source: van den Oord, Li and Vinyals (2018); Poole et al. (2019).
     """
 
-    critic: Critic = field(default_factory=Separable)  # type: ignore[assignment]
+    critic: Critic | nn.Module = field(default_factory=Separable)
     negatives: int = 511
 
     references: ClassVar[tuple[str, ...]] = ("oord-2018", "poole-2019")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from discrepancy._validate import whole_number
-from discrepancy.networks import MLP, ConcatenatedCritic, SeparableCritic
+from discrepancy.networks import MLP, BilinearCritic, ConcatenatedCritic, SeparableCritic
 
+_PAIRED = (BilinearCritic, ConcatenatedCritic, SeparableCritic)  # forward() scores all pairs, pairs() each row
 _SCORED_AT_ONCE = 65536  # pairs in one pass of a critic that scores each pair by itself
 
 
@@ -70,12 +71,12 @@ def _silent(net: nn.Module) -> nn.Module:
 
 
 class _EachPair(PairScores):
-    def __init__(self, critic: nn.Module, *, pairs: bool) -> None:
+    def __init__(self, critic: nn.Module) -> None:
         super().__init__()
-        self.critic, self._pairs = critic, pairs
+        self.critic = critic
 
     def joint(self, x: Tensor, y: Tensor) -> Tensor:
-        value = self.critic.pairs(x, y) if self._pairs else self.critic(x, y)  # type: ignore[operator]
+        value = self.critic.pairs(x, y) if isinstance(self.critic, _PAIRED) else self.critic(x, y)
         if value.shape not in ((len(x),), (len(x), 1)):
             raise ValueError(f"the critic must score {len(x)} pairs with {len(x)} numbers, got shape {tuple(value.shape)}")
         return value.reshape(len(x))
@@ -118,7 +119,7 @@ class Concatenated(Critic):
     def of_pairs(self, left: int, right: int, generator: torch.Generator) -> PairScores:
         """The critic, zero at the start."""
         critic = ConcatenatedCritic(left, right, self.network, generator=generator, dtype=torch.float32)
-        return _EachPair(_silent(critic), pairs=True)
+        return _EachPair(_silent(critic))
 
     def of_points(self, width: int, generator: torch.Generator) -> nn.Module:
         """The network with one output, zero at the start."""
@@ -170,7 +171,7 @@ class GivenCritic(Critic):
 
     def of_pairs(self, left: int, right: int, generator: torch.Generator) -> PairScores:
         """A copy of the module."""
-        return _EachPair(copy.deepcopy(self.module).float(), pairs=False)
+        return _EachPair(copy.deepcopy(self.module).float())
 
     def of_points(self, width: int, generator: torch.Generator) -> nn.Module:
         """A copy of the module."""

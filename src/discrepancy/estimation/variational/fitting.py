@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from discrepancy._validate import fraction, whole_number
 from discrepancy.estimation.canonical import CanonicalGaussian, GaussianPair
 from discrepancy.estimation.variational.critics import Critic, PairScores, shifted_products
-from discrepancy.learning import EarlyStopping, ExponentialAverage, Training
+from discrepancy.learning import AveragedTraining, EarlyStopping, Training
 
 # A ratio of densities beyond e^50 is supported by no sample; a bounded critic is a critic, so that every bound stays one.
 _LARGEST_SCORE = 50.0
@@ -23,21 +22,11 @@ Rows = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class CriticTraining:
-    """Adam on batches of `batch_size` rows, at most `loop.steps` of them, ended early by the bound on held-out rows.
-
-    `average` is the decay of the moving average of the weights, which is what is scored and kept.
-    """
+class CriticTraining(AveragedTraining):
+    """The options of a critic's training, whose held-out score is the bound itself."""
 
     loop: Training = field(default_factory=lambda: Training(steps=800, learning_rate=2e-3, gradient_clip=1.0, record_every=50))
     stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(every=25, patience=6))
-    batch_size: int = 256
-    average: float = 0.99
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        whole_number(self.batch_size, 2, "batch_size")
-        fraction(self.average, "average")
 
 
 @dataclass(frozen=True)
@@ -178,11 +167,7 @@ def train(
     # A start that is worse than nothing on rows that it has not seen would cost the network its training to undo.
     fitted.use_start = options[True, False] > options[False, False]
     fitted.use_net = True
-    with torch.enable_grad():
-        average = ExponentialAverage(fitted.net, training.average)
-        watch = training.stopping.watch(fitted.net, held_out_score, average=average)
-        training.loop.run(fitted.net.parameters(), step, after=watch)
-    watch.keep()
+    watch, _ = training.run(fitted.net, step, held_out_score)
     options[fitted.use_start, True] = watch.best
     fitted.use_start, fitted.use_net = max(options, key=lambda parts: options[parts])
 
