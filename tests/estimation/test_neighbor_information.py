@@ -236,6 +236,24 @@ def test_no_interval_where_none_is_valid():
     assert mutual_information(*correlated(12, 0.5, 0, 20)).low is None  # more dimensions than rows
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_interval_in_four_dimensions_holds_no_correction_and_that_for_edges(seed):
+    # Two pairs (x, x + noise), x and noise uniform: edges everywhere.
+    r, width = np.random.default_rng(seed), 0.75
+    x = torch.tensor(r.random((2000, 2)))
+    y = x + width * torch.tensor(2 * r.random((2000, 2)) - 1)
+    information = 2 / (4 * width)
+    found = KSG().mutual_information(x, y)
+    assert found.low < information < found.high
+    assert "reaches from no correction" in found.note
+    plain = KSG(extrapolation=None).mutual_information(x, y).value
+    assert found.low < plain < information - 0.1
+    edges = KSG(extrapolation=RankExtrapolation(exponent=0.25)).mutual_information(x, y).value
+    assert plain < found.value < edges < found.high
+    flat = KSG().mutual_information(x[:, :1], y[:, :1])
+    assert "reaches from no correction" not in (flat.note or "")
+
+
 def test_dtypes_and_containers():
     x, y = correlated(150, 0.7, 0)
     want = mutual_information(x, y, PLAIN).value

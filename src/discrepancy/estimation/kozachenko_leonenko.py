@@ -73,7 +73,9 @@ class KozachenkoLeonenko:
         reference = "no reference" if weight is None else f"Gaussian reference with weight {weight:.2f}"
         method = f"Kozachenko-Leonenko, k = {self.k}, {found.engine}, {reference}"
         if self.extrapolation is not None and d <= _COVERED:
-            return self.extrapolation.estimate(statistic, [z], self.k, paired=False, level=level, method=method, notes=notes)
+            return self.extrapolation.estimate(
+                statistic, [z], self.k, paired=False, level=level, method=method, notes=notes, dimension=d
+            )
         why = (
             "the extrapolation is switched off"
             if self.extrapolation is None

@@ -87,7 +87,9 @@ class KSG:
         method = f"{name}, k = {self.k}, coordinates {margins}, {chosen_engine(joint, self.k, 'maximum')}"
         width = joint.shape[1]
         if self.extrapolation is not None and width <= COVERED:
-            return self.extrapolation.estimate(statistic, samples, self.k, paired=True, level=level, method=method, notes=notes)
+            return self.extrapolation.estimate(
+                statistic, samples, self.k, paired=True, level=level, method=method, notes=notes, dimension=width
+            )
         why = "the extrapolation is switched off" if self.extrapolation is None else beyond_reach(width)
         value = float(statistic(samples, (self.k,))[0])
         return Estimate(value, None, None, None, None, method, "; ".join([f"no interval: {why}", *notes]))

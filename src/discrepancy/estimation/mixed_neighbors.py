@@ -188,7 +188,9 @@ def interval_or_note(
     method = f"{name}, k = {k}, coordinates {margins}"
     width = sum(s.shape[1] for s in samples)
     if estimator.extrapolation is not None and width <= _COVERED:
-        return estimator.extrapolation.estimate(statistic, samples, k, paired=True, level=level, method=method, notes=remarks)
+        return estimator.extrapolation.estimate(
+            statistic, samples, k, paired=True, level=level, method=method, notes=remarks, dimension=width
+        )
     why = "the extrapolation is switched off" if estimator.extrapolation is None else beyond_reach(width)
     value = float(statistic(samples, (k,))[0])
     return Estimate(value, None, None, None, None, method, "; ".join([f"no interval: {why}", *remarks]))
