@@ -129,9 +129,9 @@ def test_front_door_and_monotone_maps():
     assert bent.value == pytest.approx(plain.value, abs=1e-5)
     assert plain.low is None
     assert "no interval" in plain.note
-    losses = mutual_information(x, y, replace(method, difference=DenoisingLoss(), passes=40), level=0.9, generator=seeded(7))
-    assert losses.low < -math.log1p(-0.64) / 2 < losses.high
-    assert losses.level == 0.9
+    losses = mutual_information(x, y, replace(method, difference=DenoisingLoss(), passes=40), generator=seeded(7))
+    assert losses.value == pytest.approx(-math.log1p(-0.64) / 2, abs=4 * losses.standard_error + 0.03)
+    assert losses.low is None
     assert plain.standard_error > 0
     assert mutual_information(x, y, method, generator=seeded(7)).value == plain.value
     assert mutual_information(x, y, method, generator=seeded(8)).value != plain.value

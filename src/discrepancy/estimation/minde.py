@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -24,8 +23,9 @@ from discrepancy.estimation.score_differences import Conditional, DenoisingLoss,
 from discrepancy.networks import ResidualMLP
 
 _SMALL = 500  # rows below which scores are hardly learned
-_NO_INTERVAL = "no interval: the error of the learned scores is not known; the standard error is that of held-out rows and times"
-_SECOND_ORDER = "the error of the learned scores, of second order, is not in the interval"
+_NO_INTERVAL = (
+    "no interval: what the learned scores err by is not known; the standard error is that of held-out rows and noise levels"
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class MINDE:
     margins     a map of each coordinate: `NormalScores()` for information where None, `Standardised()` for entropy and KL
     passes      noisy copies of each held-out row, in pairs of opposite noise at stratified levels
 
-    The standard error is that of held-out rows and noise levels. `DenoisingLoss` has an interval; the others have none, since
-    they follow the scores, and with them the rows that those were learned from, to first order.
+    The standard error is that of held-out rows and noise levels. There is no interval: on forty public laws at n = 1,000 two
+    standard errors either way held the truth on 17, since scores of heavy tails and in many dimensions are learned short.
     Time: `folds` trainings of `training.loop.steps` steps. Warns for fewer than 500 rows and for values that repeat (scores need
     densities). Raises ValueError for a constant column. Source: Franzese, Bounoua and Michiardi (2024).
     """
@@ -96,7 +96,7 @@ class MINDE:
         self, x: Tensor, y: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """I(X; Y) in nats from paired rows x (n, d1) and y (n, d2), each measured by a network not trained on it."""
-        level = fraction(level, "level")
+        fraction(level, "level")
         source = generator_or_default(generator)
         margins = self._margins(x, y)
         rows = torch.cat([m(z.detach()).float() for m, z in zip(margins, (x, y), strict=True)], 1)
@@ -107,14 +107,14 @@ class MINDE:
             others = _rest(len(rows), test)
             network, _ = self._train(blocks, [rows[others]], [rows[test]], self.variant.views, source)
             values[test] = self._information(network, rows[test], blocks, source)
-        return self._answer(values, f"MINDE, {self.variant!r}, {self.difference!r}, {self.folds} folds", level)
+        return self._answer(values, f"MINDE, {self.variant!r}, {self.difference!r}, {self.folds} folds")
 
     def entropy(self, x: Tensor, *, level: float = 0.95, generator: torch.Generator | None = None) -> Estimate:
         """h(X) in nats relative to the units of x (n, d); `Outside().deviation` is that of the reference, one for the others.
 
         The data are standardised first, whatever `margins` says: only a linear map has a volume that one can add back.
         """
-        level = fraction(level, "level")
+        fraction(level, "level")
         source = generator_or_default(generator)
         _require([x], ["x"], self.folds)
         fitted = Standardised().fit(x.detach())
@@ -127,13 +127,13 @@ class MINDE:
             apart = self._entropy_gap(network, rows[test], source)
             values[test] = reference_entropy(rows[test], self.difference.deviation, self.schedule).double() - apart
         volume = float(fitted.deviation.double().log().sum())
-        return self._answer(values + volume, f"MINDE entropy, deviation {self.difference.deviation:g}, {self.folds} folds", level)
+        return self._answer(values + volume, f"MINDE entropy, deviation {self.difference.deviation:g}, {self.folds} folds")
 
     def __call__(
         self, divergence: Divergence, x: Any, y: Any, *, level: float = 0.95, generator: torch.Generator | None = None
     ) -> Estimate:
         """KL(P || Q), or KL(Q || P), from x (n, d) of P and y (m, d) of Q, by one network with the law as its label."""
-        level = fraction(level, "level")
+        fraction(level, "level")
         pair = sample_pair(x, y)
         if pair.batch:
             raise ValueError(
@@ -164,7 +164,7 @@ class MINDE:
                 return (own - other).square().sum(1)
 
             values[folds[0][k]] = self._integral(apart, held[0], source)
-        return self._answer(values, f"MINDE of {divergence!r}, {self.folds} folds", level)
+        return self._answer(values, f"MINDE of {divergence!r}, {self.folds} folds")
 
     # -- pieces ------------------------------------------------------------------------------------------------------
 
@@ -239,13 +239,10 @@ class MINDE:
 
         return self._integral(integrand, rows, source)
 
-    def _answer(self, values: Tensor, method: str, level: float = 0.95) -> Estimate:
+    def _answer(self, values: Tensor, method: str) -> Estimate:
         value, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
         name = f"{method}, {'Gaussian start' if self.start is not None else 'no start'}, {self.passes} passes"
-        if not self.difference.orthogonal:
-            return Estimate(value, error, method=name, note=_NO_INTERVAL)
-        half = NormalDist().inv_cdf(0.5 + level / 2) * error
-        return Estimate(value, error, value - half, value + half, level, name, _SECOND_ORDER)
+        return Estimate(value, error, method=name, note=_NO_INTERVAL)
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,6 @@ class ScoreDifference(ABC):
         """(n,): half its integral over log(sigma^2) is the information. `reference` is what a Gaussian N(0, s^2) would guess."""
 
     deviation: float = 1.0
-    # Whether an error of the scores moves the value to second order only, so that an interval can be believed.
-    orthogonal: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -112,11 +110,9 @@ class DenoisingLoss(ScoreDifference):
     """How much less noise is left when the other variable is known: a difference of held-out losses.
 
     What the scores of X given Y err counts as a loss, never as information: learned by heart, they give too little. Errors enter
-    to second order, with opposite signs for the two sides of the difference, so that the result has an interval. Of any sign,
-    and noisier than `Inside`: take 40 passes or more.
+    to second order, with opposite signs for the two sides of the difference. Of any sign, and noisier than `Inside`: take 40
+    passes or more.
     """
-
-    orthogonal = True
 
     def integrand(
         self, variant: Variant, guesses: Sequence[Tensor], truth: Sequence[Tensor], reference: Sequence[Tensor]

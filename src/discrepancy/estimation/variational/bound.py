@@ -52,10 +52,11 @@ class VariationalBound(ABC):
     training and chooses between the trained critic, its `start` and zero; the bound is evaluated on the fold itself. The value is
     the mean over folds, so that a critic that has learned its training rows by heart reports no more than zero.
 
-    The interval is value +- z standard errors, from the influence of each row on its fold's bound. The bound falls short of the
-    divergence by a term that is of second order in the critic's error, and that the interval does not know: it covers the
-    divergence where the critic is good, else it lies below. None is given, and `note` says why, where a few draws carry the
-    estimate, where the bound is near what it cannot exceed, and where no critic was better than zero.
+    The interval is one-sided, from the value less z standard errors to the largest value that there is, infinity for KL: by how
+    much the bound falls short of the divergence, a term of second order in the critic's error, no held-out row can tell. The
+    standard error comes from the influence of each row on its fold's bound. No interval is given, and `note` says why, where some
+    few draws carry the estimate, where the bound is near what it cannot exceed, where no critic was better than zero, and where
+    the value is no bound.
 
     critic      `Concatenated()`, `Separable()`, or an `nn.Module` of your own (`GivenCritic`)
     training    steps, batch, early stopping, average of the weights
@@ -76,6 +77,7 @@ class VariationalBound(ABC):
     negatives: int = 64
 
     references: ClassVar[tuple[str, ...]] = ()
+    _bounds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options; a module becomes a `GivenCritic`."""
@@ -191,7 +193,9 @@ class VariationalBound(ABC):
             for part in (held.by_p, held.by_q):
                 variance += float(part.square().mean()) / len(part) / self.folds**2
             states.append(state)
-        return self._answer(total, math.sqrt(variance), level, name, states, min(len(p[-1]) for p in folds))
+        # The largest value of an f-divergence, that of laws with nothing in common.
+        most = max(total, admitted.at_zero + admitted.slope_at_infinity)
+        return self._answer(total, math.sqrt(variance), level, name, states, min(len(p[-1]) for p in folds), most)
 
     # -- shared ------------------------------------------------------------------------------------------------------
 
@@ -208,7 +212,14 @@ class VariationalBound(ABC):
         return held, shifts, (effective, fitted.use_net or (fitted.use_start and bool(t_p.any())))
 
     def _answer(
-        self, value: float, error: float, level: float, name: str, states: list[tuple[float, bool]], rows: int
+        self,
+        value: float,
+        error: float,
+        level: float,
+        name: str,
+        states: list[tuple[float, bool]],
+        rows: int,
+        most: float = math.inf,
     ) -> Estimate:
         effective = sum(state[0] for state in states)
         name = f"{name}, {self.folds} folds, {self._critic_name()}, ratio carried by {effective:.0f} draws"
@@ -221,15 +232,16 @@ class VariationalBound(ABC):
             warnings.warn(why, SampleSizeWarning, stacklevel=4)
         elif not any(state[1] for state in states):
             why = "no critic was better than zero on held-out rows; a difference too weak to be learned is not excluded"
+        elif not self._bounds:
+            why = "the value is no bound, and what the critic errs by is not known; the standard error is that of held-out rows"
+            return Estimate(value, error, method=name, note=f"no interval: {why}")
         elif effective < _EFFECTIVE:
             why = f"some {effective:.0f} draws of the second law carry the estimate of the ratio"
         else:
-            half = NormalDist().inv_cdf(0.5 + level / 2) * error
-            return Estimate(value, error, value - half, value + half, level, name, self._note())
+            low = value - NormalDist().inv_cdf(level) * error
+            note = "a bound from below: by how much it falls short is not known"
+            return Estimate(value, error, low, most, level, name, note)
         return Estimate(value, None, None, None, None, name, f"no interval: {why}")
-
-    def _note(self) -> str:
-        return "a bound from below: the critic's shortfall, of second order in its error, is not in the interval"
 
     @property
     def _family(self) -> Critic:

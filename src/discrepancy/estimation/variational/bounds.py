@@ -119,12 +119,13 @@ class SMILE(VariationalBound):
     """E_P[u] - log E_Q[clip(e^u, e^-clip, e^clip)] at the critic of the logistic loss: Donsker-Varadhan with a bounded variance.
 
     The clipped mean varies by no more than e^clip, at the price that the value is no bound: it may exceed the divergence where
-    much of E_Q[e^u] lies beyond the clip. Takes KL and ReverseKL. Source: Song and Ermon (2020).
+    much of E_Q[e^u] lies beyond the clip: it has no interval. Takes KL and ReverseKL. Source: Song and Ermon (2020).
     """
 
     clip: float = 5.0
 
     references: ClassVar[tuple[str, ...]] = ("song-ermon-2020",)
+    _bounds: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -138,9 +139,6 @@ class SMILE(VariationalBound):
         clipped = t_q.clamp(-self.clip, self.clip)
         log_mean = _log_mean_exp(clipped)
         return Held(float(t_p.mean() - log_mean), t_p - t_p.mean(), -torch.expm1(clipped - log_mean))
-
-    def _note(self) -> str:
-        return "no bound: clipping may put the value above the divergence; the critic's own error is not in the interval"
 
 
 @dataclass(frozen=True)
