@@ -37,6 +37,8 @@ def _measured(contender: Contender, x: Any, y: Any, seed: int) -> dict[str, Any]
     except Exception as error:  # a failure is a result of a benchmark
         return {"failed": f"{type(error).__name__}: {error}".splitlines()[0][:160]}
     answer["seconds"] = round(time.process_time() - start, 3)
+    if answer.get("high") == float("inf"):
+        answer["high"] = None  # a one-sided interval; JSON has no infinity
     return answer if answer["value"] == answer["value"] else {"failed": "NaN"}
 
 

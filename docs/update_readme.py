@@ -37,8 +37,8 @@ def main() -> None:
     if "--all" in sys.argv:
         text = filled(text, "demo", demo())
         results = ROOT / "benchmarks" / "results"
-        # The last three exist once their benchmarks have run.
-        names = ("README.md", "transport_summary.md", "structured_summary.md", "divergences_summary.md")
+        # The last four exist once their benchmarks have run.
+        names = ("README.md", "transport_summary.md", "structured_summary.md", "divergences_summary.md", "information_summary.md")
         measured = [results / name for name in names]
         text = filled(text, "compares", "\n".join(file.read_text(encoding="utf-8") for file in measured if file.exists()))
     file.write_text(text, encoding="utf-8")
