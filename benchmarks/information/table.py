@@ -16,13 +16,13 @@ _HEADING = """# Mutual information, forty laws of known truth
 
 Written by `make bench-information`; nats. Laws, truths and the contenders marked benchmark-mi are those of that package (Czyz et
 al., 2023, arXiv 2306.11078), all with their defaults. *error* is the mean distance from the truth over laws and samples, *worst*
-the largest over the laws of its mean over samples; *coverage* the share of 95 % intervals that hold the truth, of those given (those
-of the variational bounds are one-sided, from below); *seconds* the median of the processor's. Estimators that train a network saw
-fewer samples of each law than the others.
+the largest over the laws of its mean over samples; *coverage* the share of 95 % intervals that hold the truth, of those given
+(those of the variational bounds are one-sided, from below); *seconds* the median of the processor's. Estimators that train a
+network saw fewer samples of each law than the others.
 """
-_SUMMARY = """**Mutual information** (`make bench-information`, [all rows](benchmarks/results/information.md)): the forty laws of benchmark-mi (Czyz
-et al., 2023), one to fifty dimensions a side, in nats; *error* is the mean distance from the truth over laws, *worst* the largest of a law,
-*coverage* that of the 95 % intervals given, *seconds* the processor's median. Every estimator with its defaults.
+_SUMMARY = """**Mutual information** (`make bench-information`, [all rows](benchmarks/results/information.md)): the forty laws of
+benchmark-mi (Czyz et al., 2023), one to fifty dimensions a side, in nats. *error* is the mean distance from the truth over laws,
+*worst* the largest of a law, *coverage* that of the 95 % intervals given, *seconds* the processor's median. All with defaults.
 """
 
 
