@@ -37,6 +37,10 @@ def _error(rows: list[Row]) -> float:
     return statistics.fmean(abs(r["value"] - r["truth"]) for r in rows)
 
 
+def _short(error: float, digits: int) -> str:
+    return f"{error:.{digits}f}" if error < 100 else f"{error:.1e}"
+
+
 def _summary(rows: list[Row]) -> list[str]:
     lines = ["| estimator | library | laws | error | worst | coverage | seconds |", "|---|---|---|---|---|---|---|"]
     groups = _by(rows, "contender")
@@ -50,7 +54,7 @@ def _summary(rows: list[Row]) -> list[str]:
         coverage = f"{held / len(given):.2f} of {len(given)}" if given else ""
         errors = [_error(law) for law in laws.values()]
         lines.append(
-            f"| {contender.name} | {contender.whose} | {len(laws)} | {statistics.fmean(errors):.3f} | {max(errors):.2f} | "
+            f"| {contender.name} | {contender.whose} | {len(laws)} | {_short(statistics.fmean(errors), 3)} | {_short(max(errors), 2)} | "
             f"{coverage} | {statistics.median(r['seconds'] for r in done):.2g} |"
         )
     return lines
