@@ -53,10 +53,9 @@ def _summary(rows: list[Row]) -> list[str]:
         held = sum(r["low"] <= r["truth"] and (r["high"] is None or r["truth"] <= r["high"]) for r in given)
         coverage = f"{held / len(given):.2f} of {len(given)}" if given else ""
         errors = [_error(law) for law in laws.values()]
-        lines.append(
-            f"| {contender.name} | {contender.whose} | {len(laws)} | {_short(statistics.fmean(errors), 3)} | {_short(max(errors), 2)} | "
-            f"{coverage} | {statistics.median(r['seconds'] for r in done):.2g} |"
-        )
+        mean, worst = _short(statistics.fmean(errors), 3), _short(max(errors), 2)
+        seconds = statistics.median(r["seconds"] for r in done)
+        lines.append(f"| {contender.name} | {contender.whose} | {len(laws)} | {mean} | {worst} | {coverage} | {seconds:.2g} |")
     return lines
 
 
