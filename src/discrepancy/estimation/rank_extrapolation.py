@@ -124,8 +124,8 @@ class RankExtrapolation:
         low, high = min(value, float((centres - halves).min())), max(value, float((centres + halves).max()))
         if wide:
             notes.append(
-                f"in {dimension} dimensions it is not known how the bias falls: the interval reaches from no correction to that "
-                "for edges of the support"
+                f"in {dimension} dimensions it is unknown how the bias falls with the rank: anything from no correction to that "
+                "for edges of the support may be right"
             )
         note = "; ".join(notes) or None
         return ExtrapolatedEstimate(value, error, low, high, level, method, note, drift=drift if significant else 0.0)
